@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Ports between the caches, the maintenance unit and the coherency logic."""
+
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..probe import Cause
+
+__all__ = ["InvalidateSignature", "MaintOp", "MaintScope", "SnoopOp", "SnoopSignature"]
+
+
+class MaintOp(enum.IntEnum, shape=2):
+    """Operation of a maintenance command (Arm ARM: DC CVAC / IVAC / CIVAC; RISC-V Zicbom: cbo.clean / inval / flush)."""
+
+    NONE = 0
+    CLEAN = 1
+    INVALIDATE = 2
+    CLEAN_INVALIDATE = 3
+
+
+class MaintScope(enum.IntEnum, shape=2):
+    """Extent of a maintenance command."""
+
+    LINE = 0
+    RANGE = 1
+    ALL = 2
+
+
+class SnoopOp(enum.Enum, shape=1):
+    """READ looks up and forwards dirty data; WRITE merges into a dirty line or drops a clean one, and blocks the line."""
+
+    READ = 0
+    WRITE = 1
+
+
+class SnoopSignature(wiring.Signature):
+    """Lookup of the D-cache by others, seen from the requester.
+
+    ``req``: ``op addr data strb`` (one line; ``data``/``strb`` only for WRITE). ``rsp`` (one per request, in order): ``dirty``
+    (READ: ``data`` is the line, newer than memory; WRITE: the bytes were merged into a dirty line) and ``data``.
+    The lookup covers the array, the write-back buffer and fills in flight. After a WRITE the line is blocked for the CPU, fills
+    and evictions until ``release`` is high for one cycle (memory has answered); one line is blocked at a time. A response
+    never depends on a bus grant that the requester holds.
+
+    Parameters
+    ----------
+    line_bytes : 16 to 128.
+    """
+
+    def __init__(self, line_bytes: int):
+        self._line_bytes = line_bytes
+        super().__init__(
+            {
+                "req": Out(
+                    stream.Signature(
+                        data.StructLayout(
+                            {"op": SnoopOp, "addr": 32, "data": line_bytes * 8, "strb": line_bytes, "source": 4}
+                        )
+                    )
+                ),
+                "rsp": In(stream.Signature(data.StructLayout({"dirty": 1, "data": line_bytes * 8}))),
+                "release": Out(1),
+            }
+        )
+
+    line_bytes = property(lambda self: self._line_bytes)
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self._line_bytes == other._line_bytes
+
+    def __repr__(self):
+        return f"SnoopSignature({self._line_bytes})"
+
+
+class InvalidateSignature(wiring.Signature):
+    """Invalidation of I-cache lines, seen from the requester: stream ``req`` of ``all addr cause``.
+
+    When a request is accepted the line (or everything) is gone from the array after that edge, and a fill in flight for it
+    will not be installed.
+    """
+
+    def __init__(self):
+        super().__init__({"req": Out(stream.Signature(data.StructLayout({"all": 1, "addr": 32, "cause": Cause})))})
+
+    def __eq__(self, other):
+        return type(self) is type(other)
+
+    def __repr__(self):
+        return "InvalidateSignature()"
