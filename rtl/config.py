@@ -234,8 +234,7 @@ class SocConfig:
             )
         if self.dma.chunk_bytes < self.data_bytes:
             raise ConfigError(
-                f"dma.chunk_bytes must be at least one beat of data_width ({self.data_bytes} bytes), "
-                f"not {self.dma.chunk_bytes}"
+                f"dma.chunk_bytes must be at least one beat of data_width ({self.data_bytes} bytes), not {self.dma.chunk_bytes}"
             )
 
     @property

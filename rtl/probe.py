@@ -22,9 +22,7 @@ class Kind(enum.IntEnum, shape=8):
 
     # --- mem: the memory controller, the point of coherency
     MEM_READ = 0x01  # one beat was read: addr beat, aux source (Source), data read, flags[0] bus error
-    MEM_WRITE = (
-        0x02  # one beat was written: addr beat, aux source | strobes << 8, data written, flags[0] error: not written
-    )
+    MEM_WRITE = 0x02  # one beat was written: addr beat, aux source | strobes << 8, data written, flags[0] error: not written
     # --- csr: the register bank
     CSR_READ = 0x08  # addr offset, data value read, tag
     CSR_WRITE = 0x09  # addr offset, data value written, tag (takes effect at this edge)
@@ -36,17 +34,11 @@ class Kind(enum.IntEnum, shape=8):
     UNCACHED_STORE_DONE = 0x14  # answered: addr beat, tag, flags[0] error
     # --- d_fill: fills of the D-cache
     FILL_REQUEST = 0x20  # AR accepted: addr line, aux Cause; opens the fill buffer for this line
-    FILL_INSTALL = (
-        0x21  # the fill buffer becomes a valid line: addr line, aux Cause | way << 8; dirty if stores were merged
-    )
+    FILL_INSTALL = 0x21  # the fill buffer becomes a valid line: addr line, aux Cause | way << 8; dirty if stores were merged
     FILL_DROP = 0x22  # the fill buffer is discarded: addr line, aux Cause, flags[0] because of a bus error
     # --- d_line: lines leaving or changing in the D-cache array
-    EVICT = (
-        0x28  # the line leaves the array: addr line, aux Cause, flags[0] dirty: its bytes move to the write-back buffer
-    )
-    CLEAN = (
-        0x29  # the dirty line's bytes are copied to the write-back buffer, the line stays, clean: addr line, aux Cause
-    )
+    EVICT = 0x28  # the line leaves the array: addr line, aux Cause, flags[0] dirty: its bytes move to the write-back buffer
+    CLEAN = 0x29  # the dirty line's bytes are copied to the write-back buffer, the line stays, clean: addr line, aux Cause
     INVALIDATE = 0x2A  # the line leaves the array, its bytes are discarded: addr line, aux Cause, flags[0] was dirty
     # --- d_wb: write-back buffer
     WB_DONE = 0x30  # memory answered a write-back: addr line, flags[0] error; the entry is freed

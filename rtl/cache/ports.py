@@ -53,9 +53,7 @@ class SnoopSignature(wiring.Signature):
             {
                 "req": Out(
                     stream.Signature(
-                        data.StructLayout(
-                            {"op": SnoopOp, "addr": 32, "data": line_bytes * 8, "strb": line_bytes, "source": 4}
-                        )
+                        data.StructLayout({"op": SnoopOp, "addr": 32, "data": line_bytes * 8, "strb": line_bytes, "source": 4})
                     )
                 ),
                 "rsp": In(stream.Signature(data.StructLayout({"dirty": 1, "data": line_bytes * 8}))),

@@ -165,9 +165,7 @@ def registers(system_channels: int = 1) -> list[Register]:
         ),
         Register("sys", "mem_base", 0x008, _whole("ro", "byte address"), "First address of the memory window."),
         Register("sys", "mem_size", 0x00C, _whole("ro", "bytes"), "Size of the memory window."),
-        Register(
-            "sys", "irq_raw", 0x010, (_f("level", 0, IRQ.WIDTH, "ro", "levels before the enable"),), "Interrupts."
-        ),
+        Register("sys", "irq_raw", 0x010, (_f("level", 0, IRQ.WIDTH, "ro", "levels before the enable"),), "Interrupts."),
         Register("sys", "irq_enable", 0x014, (_f("enable", 0, IRQ.WIDTH, "rw", "gates irq"),), "Interrupt enable."),
         Register("sys", "cycle", 0x018, _whole("ro", "cycles since reset, modulo 2**32"), "Cycle counter."),
         Register(
@@ -188,9 +186,7 @@ def registers(system_channels: int = 1) -> list[Register]:
             ),
             "D-cache control.",
         ),
-        Register(
-            "dcache", "inject_seed", 0x104, _whole("rw", "written value restarts the injector's LFSR", 1), "Seed."
-        ),
+        Register("dcache", "inject_seed", 0x104, _whole("rw", "written value restarts the injector's LFSR", 1), "Seed."),
         Register("dcache", "inject_addr", 0x108, _whole("rw", "byte address of a line"), "Line of inject_cmd."),
         Register(
             "dcache",
@@ -211,9 +207,7 @@ def registers(system_channels: int = 1) -> list[Register]:
             "One eviction, write-back or prefetch on demand: what a real CPU may do at any time.",
         ),
         _counter("dcache", "hits", 0x110, "cached CPU beats that hit"),
-        _counter(
-            "dcache", "misses", 0x114, "cached CPU beats that missed (a beat that waits for a fill in flight counts)"
-        ),
+        _counter("dcache", "misses", 0x114, "cached CPU beats that missed (a beat that waits for a fill in flight counts)"),
         _counter("dcache", "evictions", 0x118, "lines evicted (replacement and injector)"),
         _counter("dcache", "writebacks", 0x11C, "lines written back, any cause"),
         _counter("dcache", "stalls", 0x120, "cycles in which a CPU request waited"),
@@ -232,9 +226,7 @@ def registers(system_channels: int = 1) -> list[Register]:
         Register("dcache", "error_addr", 0x134, _whole("ro", "byte address"), "Line of the first latched error."),
         _counter("icache", "hits", 0x200, "fetch beats that hit"),
         _counter("icache", "misses", 0x204, "fetch beats that missed"),
-        Register(
-            "icache", "error_status", 0x208, (_f("fill", 0, 1, "w1c", "a fill got a bus error"),), "Latched errors."
-        ),
+        Register("icache", "error_status", 0x208, (_f("fill", 0, 1, "w1c", "a fill got a bus error"),), "Latched errors."),
         Register("icache", "error_addr", 0x20C, _whole("ro", "byte address"), "Line of the first latched error."),
         Register("maint", "start", 0x300, _whole("rw", "byte address"), "First byte of the range or line."),
         Register("maint", "length", 0x304, _whole("rw", "bytes"), "Length of the range; 0 completes at once."),
@@ -435,17 +427,13 @@ def registers(system_channels: int = 1) -> list[Register]:
             _whole("rwh", "cycles during which the device takes no DMA data; counts down"),
             "Stall.",
         ),
-        Register(
-            "dev", "short", 0x820, _whole("rw", "0, or bytes after which a DMA command ends early"), "Short transfer."
-        ),
+        Register("dev", "short", 0x820, _whole("rw", "0, or bytes after which a DMA command ends early"), "Short transfer."),
         Register("dev", "bytes_done", 0x824, _whole("ro", "bytes"), "Bytes sent or received in this command."),
         Register(
             "dev",
             "pio_data",
             0x828,
-            _whole(
-                "port", "next four bytes of the command's range, little-endian; the last access may be partly padding"
-            ),
+            _whole("port", "next four bytes of the command's range, little-endian; the last access may be partly padding"),
             "PIO data port. Access without drq answers SLVERR. Reads pad with zero; writes drop what exceeds length.",
         ),
     ]
