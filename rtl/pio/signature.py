@@ -16,8 +16,8 @@ port   ``x_w_data: Out(32)``, ``x_w_strobe: Out(1)``, ``x_r_strobe: Out(1)``, ``
        ``r_data`` and ``error`` are sampled in the strobe's cycle; with ``error`` the access answers SLVERR
 ====== =====================================================================================================
 
-``<register>_written: Out(1)`` exists for each register with an ``rw``, ``rwh`` or ``w`` field: high for one cycle per write, in the
-first cycle in which the new ``rw`` value is visible.
+``<register>_written: Out(1)`` exists for each register with an ``rw``, ``rwh`` or ``w`` field: high for one cycle per write, in
+the first cycle in which the new ``rw`` value is visible.
 """
 
 from amaranth.lib import wiring

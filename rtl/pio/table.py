@@ -14,10 +14,27 @@ as zero; ``port`` read and write both reach the block (side effects: the PIO dat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Field", "Register", "REGISTERS", "IRQ", "registers", "find", "SYSTEM_CHANNEL_STRIDE"]
+__all__ = [
+    "Field",
+    "Register",
+    "REGISTERS",
+    "IRQ",
+    "IDENTIFICATION",
+    "SYSTEM_CHANNEL_STRIDE",
+    "WINDOW_BASE",
+    "WINDOW_SIZE",
+    "blocks",
+    "find",
+    "registers",
+]
 
 _ACCESS = ("ro", "rw", "rwh", "w1c", "w", "port")
 SYSTEM_CHANNEL_STRIDE = 0x40
+#: ``rtl.config.CSR_BASE`` and ``CSR_SIZE`` for those who import the table only (the driver); a test keeps them equal.
+WINDOW_BASE = 0x1000_0000
+WINDOW_SIZE = 0x1000
+#: What ``sys.id`` reads.
+IDENTIFICATION = 0x4650_5431
 
 
 @dataclass(frozen=True)
