@@ -39,7 +39,8 @@ class Kind(enum.IntEnum, shape=8):
     # --- d_line: lines leaving or changing in the D-cache array
     EVICT = 0x28  # the line leaves the array: addr line, aux Cause, flags[0] dirty: its bytes move to the write-back buffer
     CLEAN = 0x29  # the dirty line's bytes are copied to the write-back buffer, the line stays, clean: addr line, aux Cause
-    INVALIDATE = 0x2A  # the line leaves the array, its bytes are discarded: addr line, aux Cause, flags[0] was dirty
+    INVALIDATE = 0x2A  # the line leaves the array, its bytes are discarded: addr line, aux Cause, flags[0] was dirty;
+    #                    flags[1] (addr 0): every line of the array at once, the dirty ones only if flags[0]
     # --- d_wb: write-back buffer
     WB_DONE = 0x30  # memory answered a write-back: addr line, flags[0] error; the entry is freed
     # --- snoop: only with coherency "snoop"; addr line, flags[0] dirty hit (array, fill in flight or write-back buffer)

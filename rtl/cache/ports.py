@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..probe import Cause
 
-__all__ = ["InvalidateSignature", "MaintOp", "MaintScope", "SnoopOp", "SnoopSignature"]
+__all__ = ["DCacheMaintSignature", "InvalidateSignature", "MaintOp", "MaintScope", "SnoopOp", "SnoopSignature"]
 
 
 class MaintOp(enum.IntEnum, shape=2):
@@ -85,3 +85,35 @@ class InvalidateSignature(wiring.Signature):
 
     def __repr__(self):
         return "InvalidateSignature()"
+
+
+class DCacheMaintSignature(wiring.Signature):
+    """A maintenance command to the D-cache, seen from the maintenance unit.
+
+    ``req``: ``op``, ``all`` and the byte addresses ``first`` and ``last`` of the first and the last line of the range (both
+    included, offset bits ignored; not looked at with ``all``). One command at a time: ``req`` is ready while none runs.
+    ``done`` is high for one cycle when the command is complete (see docs/maintenance.md); ``error`` (a write-back of a
+    line in the range was answered with an error) and ``aborted`` are valid with it. ``abort``, held until ``done``, ends the command
+    after the line in progress; write-backs in the buffer are still waited for.
+    ``progress`` is the byte address of the next line of a range. ``step`` reports each visited line in the cycle of
+    the visit: ``valid addr present dirty`` (before the visit).
+    """
+
+    def __init__(self):
+        super().__init__(
+            {
+                "req": Out(stream.Signature(data.StructLayout({"op": MaintOp, "all": 1, "first": 32, "last": 32}))),
+                "abort": Out(1),
+                "done": In(1),
+                "error": In(1),
+                "aborted": In(1),
+                "progress": In(32),
+                "step": In(data.StructLayout({"valid": 1, "addr": 32, "present": 1, "dirty": 1})),
+            }
+        )
+
+    def __eq__(self, other):
+        return type(self) is type(other)
+
+    def __repr__(self):
+        return "DCacheMaintSignature()"
