@@ -6,14 +6,16 @@ access: the innermost Python frame outside the libraries (this package and whate
 """
 
 import itertools
+import os
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Call", "Trace", "caller_site", "library_folder"]
+__all__ = ["Call", "Trace", "caller_site", "driver_source", "library_folder"]
 
 _LIBRARY: list[str] = [str(Path(__file__).parent)]
+_DRIVERS: set[str] = set()
 
 
 def library_folder(path: str | Path) -> None:
@@ -23,15 +25,24 @@ def library_folder(path: str | Path) -> None:
         _LIBRARY.append(text)
 
 
+def driver_source(path: str | Path) -> None:
+    """Declares one file inside a library folder to be a driver: its lines are sites. (The storage driver of this package.)"""
+    _DRIVERS.add(str(path))
+
+
 def caller_site() -> tuple[str, int, str]:
     """``(file, line, function)`` of the innermost frame outside the libraries; ``("?", 0, "?")`` if there is none."""
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith("<") and not any(name.startswith(folder) for folder in _LIBRARY):
+        if name in _DRIVERS or not (name.startswith("<") or any(_inside(name, folder) for folder in _LIBRARY)):
             return name, frame.f_lineno, frame.f_code.co_name
         frame = frame.f_back  # type: ignore[assignment]
     return "?", 0, "?"
+
+
+def _inside(name: str, folder: str) -> bool:
+    return name == folder or name.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 class Call:
