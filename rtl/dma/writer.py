@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The mover's two ends: bursts of a chunk FIFO to an AXI4 write port, or to an AXI-Stream."""
+
+from amaranth import *
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from ..axi.bus import CACHE_UNCACHED, AXI4Signature, AXIStreamSignature, Burst
+from .ports import TAG_WIDTH, BeatLayout
+
+__all__ = ["BurstWriter", "StreamWriter", "WriterPhase"]
+
+
+class WriterPhase(enum.Enum, shape=2):
+    """IDLE: no burst; DATA: beats of a burst; PAD: the burst's beats are gone, zero strobes take their place."""
+
+    IDLE = 0
+    DATA = 1
+    PAD = 2
+
+
+class BurstWriter(wiring.Component):
+    """Writes bursts of beats through AXI4: one INCR burst per ``first`` .. ``last``, full-width beats, strobes as given.
+
+    A beat moves from ``i`` into the W register in its handshake's cycle and is on the bus one cycle later; AW appears together
+    with the first W beat. One beat per cycle; the next burst's AW does not wait for responses (up to ``outstanding``).
+    ``hold`` (a level) keeps the first beat of a burst out of the W register until AW has been accepted: so a burst that memory does not
+    accept hands nothing over. It must end by itself (time-out): AXI subordinates may wait for WVALID before AWREADY.
+    ``truncate`` (a pulse): the rest of the burst in progress will not come, beats with no strobes finish it; ``i`` is not taken in
+    that cycle nor while padding.
+
+    Members
+    -------
+    i : beats. aw, w, b : the write channels of an AXI4 port.
+    done : a burst was answered in this cycle; ``error addr tag remainder`` belong to it (``addr`` its first beat).
+    idle : no burst is in progress or unanswered, and no beat is in the registers.
+    """
+
+    def __init__(self, *, data_width: int, id_width: int = 2, axi_id: int = 0, outstanding: int = 8):
+        signature = AXI4Signature(data_width=data_width, id_width=id_width)
+        self._signature, self._axi_id, self._outstanding = signature, axi_id, outstanding
+        super().__init__(
+            {
+                "i": In(stream.Signature(BeatLayout(data_width))),
+                "aw": Out(stream.Signature(signature.ax_layout)),
+                "w": Out(stream.Signature(signature.w_layout)),
+                "b": In(stream.Signature(signature.b_layout)),
+                "hold": In(1),
+                "truncate": In(1),
+                "done": Out(1),
+                "error": Out(1),
+                "addr": Out(32),
+                "tag": Out(TAG_WIDTH),
+                "remainder": Out(1),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        i = self.i.payload
+        depth = self._outstanding
+        size = (self._signature.data_width // 8 - 1).bit_length()
+
+        row = data.StructLayout({"addr": 32, "tag": TAG_WIDTH, "remainder": 1})
+        m.submodules.bursts = bursts = Memory(shape=row, depth=depth, init=[])
+        write = bursts.write_port()
+        read = bursts.read_port(transparent_for=(write,))
+        head, tail, count = Signal(range(depth)), Signal(range(depth)), Signal(range(depth + 1))
+
+        phase = Signal(WriterPhase)
+        left = Signal(8)  # beats of the burst in progress after the next one
+        aw_free, w_free, begin, take, step = (Signal(name=n) for n in ("aw_free", "w_free", "begin", "take", "step"))
+        blocked = Signal()
+        m.d.comb += [
+            aw_free.eq(~self.aw.valid | self.aw.ready),
+            w_free.eq(~self.w.valid | self.w.ready),
+            # A remainder waits for all responses before it, so that the next response after its AW is its own.
+            blocked.eq(Mux(i.remainder, count != 0, count == depth)),
+            begin.eq((phase == WriterPhase.IDLE) & self.i.valid & i.first & aw_free & ~blocked & ~self.truncate),
+        ]
+        with m.Switch(phase):
+            with m.Case(WriterPhase.IDLE):
+                m.d.comb += take.eq(begin & w_free & ~self.hold)
+            with m.Case(WriterPhase.DATA):
+                m.d.comb += take.eq(self.i.valid & w_free & ~self.truncate & ~(self.hold & i.first & ~aw_free))
+        m.d.comb += [
+            self.i.ready.eq(take),
+            step.eq(take | ((phase == WriterPhase.PAD) & w_free)),
+            write.addr.eq(tail),
+            write.en.eq(begin),
+            write.data.addr.eq(i.addr),
+            write.data.tag.eq(i.tag),
+            write.data.remainder.eq(i.remainder),
+        ]
+        with m.If(self.aw.ready):
+            m.d.sync += self.aw.valid.eq(0)
+        with m.If(begin):
+            aw = self.aw.payload
+            m.d.sync += [
+                self.aw.valid.eq(1),
+                aw.id.eq(self._axi_id),
+                aw.addr.eq(i.addr),
+                aw.len.eq(i.len),
+                aw.size.eq(size),
+                aw.burst.eq(Burst.INCR),
+                aw.cache.eq(CACHE_UNCACHED),
+            ]
+        with m.If(self.w.ready):
+            m.d.sync += self.w.valid.eq(0)
+        last = Signal()
+        m.d.comb += last.eq(Mux(phase == WriterPhase.IDLE, i.len == 0, left == 0))
+        with m.If(step):
+            padding = phase == WriterPhase.PAD
+            m.d.sync += [
+                self.w.valid.eq(1),
+                self.w.payload.data.eq(i.data),
+                self.w.payload.strb.eq(Mux(padding, 0, i.strb)),
+                self.w.payload.last.eq(last),
+            ]
+        with m.If(begin):
+            m.d.sync += [phase.eq(WriterPhase.DATA), left.eq(i.len)]
+        with m.Elif(self.truncate & (phase == WriterPhase.DATA)):
+            m.d.sync += phase.eq(WriterPhase.PAD)
+        with m.If(step):
+            m.d.sync += left.eq(Mux(begin, i.len, left) - 1)
+            with m.If(last):
+                m.d.sync += phase.eq(WriterPhase.IDLE)
+
+        # --- responses, in order because all bursts share one ID
+        m.d.comb += [
+            self.b.ready.eq(1),
+            self.done.eq(self.b.valid & (count != 0)),
+            self.error.eq(self.b.payload.resp.as_value()[1]),
+            self.addr.eq(read.data.addr),
+            self.tag.eq(read.data.tag),
+            self.remainder.eq(read.data.remainder),
+            read.en.eq(1),
+            read.addr.eq((head + self.done)[: len(head)]),
+            self.idle.eq((count == 0) & (phase == WriterPhase.IDLE)),
+        ]
+        m.d.sync += [
+            head.eq(head + self.done),
+            tail.eq(tail + begin),
+            count.eq(count + begin - self.done),
+        ]
+        return m
+
+
+class StreamWriter(wiring.Component):
+    """Sends the beats of a chunk FIFO to the device: ``user`` is the beat's device address, ``keep`` its strobes, ``last`` the chunk's.
+
+    Combinational, so that a beat has left the FIFO exactly when the device has taken it. A beat without strobes is swallowed.
+    ``truncate`` (a pulse): a beat that waits for the device at that time is not withdrawn but becomes a null beat (``keep`` 0).
+
+    Members
+    -------
+    i : beats. o : to the device.
+    done : the last beat of a burst was taken in this cycle; ``remainder`` belongs to it.
+    idle : no null beat waits.
+    """
+
+    def __init__(self, *, data_width: int):
+        self._data_width = data_width
+        super().__init__(
+            {
+                "i": In(stream.Signature(BeatLayout(data_width))),
+                "o": Out(AXIStreamSignature(data_width=data_width, user_width=32)),
+                "truncate": In(1),
+                "done": Out(1),
+                "remainder": Out(1),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        i, o = self.i.payload, self.o.t
+        null, empty, address = Signal(), Signal(), Signal(32)
+        m.d.comb += [
+            empty.eq(~i.strb.any()),
+            o.valid.eq(null | (self.i.valid & ~empty)),
+            o.payload.data.eq(i.data),
+            o.payload.keep.eq(Mux(null, 0, i.strb)),
+            o.payload.last.eq(i.last),
+            o.payload.user.eq(Mux(null, address, i.addr)),
+            self.i.ready.eq(~null & (o.ready | empty)),
+            self.done.eq(self.i.valid & self.i.ready & i.last),
+            self.remainder.eq(i.remainder),
+            self.idle.eq(~null),
+        ]
+        m.d.sync += address.eq(o.payload.user)
+        with m.If(o.valid & o.ready):
+            m.d.sync += null.eq(0)
+        with m.Elif(self.truncate & o.valid):
+            m.d.sync += null.eq(1)
+        return m
