@@ -29,8 +29,22 @@ MODELS = Path("build") / "models"
 TOP = "flushpoint_tb"
 
 #: What Verilator says about generated Verilog that is no news to anybody: each with its reason in rtl/lint.vlt.
-_VERILATOR_ARGUMENTS = ["-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-fatal", "-Wno-lint", "-Wno-style",
-                        "-Wno-MULTIDRIVEN", "-CFLAGS", "-O1", "--output-split", "20000"]
+_VERILATOR_ARGUMENTS = [
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--noassert",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-Wno-style",
+    "-Wno-MULTIDRIVEN",
+    "-CFLAGS",
+    "-O1",
+    "--output-split",
+    "20000",
+]
 
 
 class BuildError(Exception):
@@ -125,7 +139,7 @@ def build_model(
         shutil.rmtree(final, ignore_errors=True)
         work.mkdir(parents=True)
         with mutation.apply() if mutation else contextlib.nullcontext():
-            bench = testbench_verilog(config, TOP)
+            bench = testbench_verilog(config, TOP, waves=waves)
         text = bench.verilog if simulator == "verilator" else _for_icarus(bench.verilog)
         (work / "testbench.v").write_text(text)
         (work / "layout.json").write_text(json.dumps(bench.layout, indent=1))

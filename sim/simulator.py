@@ -53,7 +53,13 @@ def run_session(
         (run_dir / name).unlink(missing_ok=True)
     (run_dir / "session.json").write_text(
         json.dumps(
-            {"entry": entry, "arguments": arguments, "model": str(model.directory), "simulator": model.simulator, "waves": model.waves}
+            {
+                "entry": entry,
+                "arguments": arguments,
+                "model": str(model.directory),
+                "simulator": model.simulator,
+                "waves": model.waves,
+            }
         )
     )
     environment = dict(os.environ)

@@ -17,11 +17,10 @@ When a maintenance command ends the sink appends to ``maintenance.bin``: four he
 length, both rounded to bus words), the memory of the command's range, and the D-cache's arrays.
 """
 
-import re
 from dataclasses import dataclass
 
 from rtl.config import SocConfig
-from rtl.export import verilog
+from rtl.export import flat_ports, verilog
 from rtl.probe import CHANNELS, Kind
 from rtl.soc import Soc
 
@@ -42,15 +41,10 @@ class Bench:
     layout: dict[str, object]
 
 
-def _top_ports(text: str, module: str) -> list[tuple[str, str, str]]:
-    """``(direction, range, name)`` of each port of ``module`` in Verilog written by yosys."""
-    body = re.search(rf"^module {module}\(.*?^endmodule", text, re.M | re.S)
-    if body is None:
-        raise ValueError(f"the exported Verilog must hold a module {module}")
-    return [
-        (direction, extent or "", name)
-        for direction, extent, name in re.findall(r"^  (input|output) (?:(\[\d+:0\]) )?(\w+);", body.group(0), re.M)
-    ]
+def _soc_ports(soc: Soc) -> list[tuple[str, str, str]]:
+    """``(direction, range, name)`` of each port of the exported SoC."""
+    plain = [("input", "", "clk"), ("input", "", "rst")]
+    return plain + [(port.direction, f"[{port.width - 1}:0]" if port.width > 1 else "", port.name) for port in flat_ports(soc)]
 
 
 def _dump(arrays: list[Array], file: str, indent: str) -> str:
@@ -63,16 +57,28 @@ def _dump(arrays: list[Array], file: str, indent: str) -> str:
             return f"{{{pad}'b0, {path}}}" if pad else path
 
         if array.depth:
-            lines.append(f"for (i = 0; i < {array.depth}; i = i + 1) $fwrite({file}, \"%u\", {word(f'{array.path}[i]')});")
+            lines.append(f'for (i = 0; i < {array.depth}; i = i + 1) $fwrite({file}, "%u", {word(f"{array.path}[i]")});')
         else:
             lines.append(f'$fwrite({file}, "%u", {word(array.path)});')
     return "\n".join(indent + line for line in lines)
 
 
-def testbench_verilog(config: SocConfig, top: str) -> Bench:
-    """The testbench called ``top`` for ``config``."""
+def _decoded_probe(config: SocConfig) -> list[str]:
+    """Wires for people who look at waves: each probe channel's record in fields, zero while there is none."""
+    width = max(64, config.data_width)
+    lines = []
+    for channel in CHANNELS:
+        valid, record = f"probe_{channel}_valid", f"probe_{channel}_record"
+        lines.append(f"  wire [7:0] {channel}_event = {valid} ? {record}[7:0] : 8'd0;")
+        for field, low, bits in (("flags", 8, 8), ("tag", 16, 16), ("addr", 32, 32), ("aux", 64, 32), ("data", 96, width)):
+            lines.append(f"  wire [{bits - 1}:0] {channel}_{field} = {valid} ? {record}[{low + bits - 1}:{low}] : {bits}'d0;")
+    return lines
+
+
+def testbench_verilog(config: SocConfig, top: str, *, waves: bool = False) -> Bench:
+    """The testbench called ``top`` for ``config``; with ``waves`` the probe records are also there as named wires."""
+    ports = _soc_ports(Soc(config))
     text = verilog(Soc(config), _SOC)
-    ports = _top_ports(text, _SOC)
     outer = [port for port in ports if not port[2].startswith("probe_")]
     probes = [port for port in ports if port[2].startswith("probe_")]
     memory, device = memory_arrays(config)
@@ -88,6 +94,8 @@ def testbench_verilog(config: SocConfig, top: str) -> Bench:
     out += [f"  wire {extent + ' ' if extent else ''}{name};" for _, extent, name in probes]
     connections = ", ".join(f".{name}({name})" for _, _, name in ports)
     out.append(f"  {_SOC} soc({connections});")
+    if waves:
+        out += _decoded_probe(config)
     out.append("  integer events, maintenance, file, i, got;")
     out.append("  reg [31:0] maint_start, maint_length, maint_first, maint_words;")
     out.append("  reg maint_all, maint_ended;")
@@ -137,9 +145,11 @@ def testbench_verilog(config: SocConfig, top: str) -> Bench:
     # A range that leaves the memory window is clipped: the rest is nobody's memory.
     out.append(f"      if (!maint_all && maint_start < 32'h{base:x}) maint_words = 0;")
     out.append(f"      if (maint_first >= 32'd{size >> shift}) maint_words = 0;")
-    out.append(f"      else if (maint_words > 32'd{size >> shift} - maint_first) maint_words = 32'd{size >> shift} - maint_first;")
     out.append(
-        f"      $fwrite(maintenance, \"%u\", {{maint_words << {shift}, (maint_first << {shift}) + 32'h{base:x}, tb_cycle, "
+        f"      else if (maint_words > 32'd{size >> shift} - maint_first) maint_words = 32'd{size >> shift} - maint_first;"
+    )
+    out.append(
+        f'      $fwrite(maintenance, "%u", {{maint_words << {shift}, (maint_first << {shift}) + 32\'h{base:x}, tb_cycle, '
         f"32'h{MAINTENANCE_MAGIC:x}}});"
     )
     pad = f"{{{32 - config.data_width % 32}'b0, {memory.path}[i]}}" if config.data_width % 32 else f"{memory.path}[i]"

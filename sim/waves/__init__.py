@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Waves: the GTKWave save file that makes a dump readable."""
+
+from .save import Markers, find_markers, write_save_file
+
+__all__ = ["Markers", "find_markers", "write_save_file"]
