@@ -206,6 +206,7 @@ class StorageDriver(StorageHardware):
                 await self._await_device()
             if not ok and not t.discipline.ignore_flush_result:
                 t.fail(NTSTATUS.STATUS_DEVICE_DATA_ERROR, "the DMA adapter's buffers could not be flushed")
+            await self._check_dma(t)
         await self._by_address(t.discipline.maintenance_after, t.ranges)
         await t.at(Moment.FLUSHED)
 

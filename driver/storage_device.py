@@ -230,12 +230,20 @@ class StorageHardware:
                 mask, interval = bit, 64
 
     async def _dma_error(self, t: Transfer, what: str) -> None:
-        latched = await self.kernel.regs.dma.error_status.read()
-        where = int(await self.kernel.regs.dma.error_addr.read())
-        kinds = [name for name, value in latched.fields().items() if value] or ["start while busy"]
-        await self.kernel.regs.dma.error_status.clear()
-        t.fail(NTSTATUS.STATUS_DEVICE_DATA_ERROR, f"{what} stopped on an error ({', '.join(kinds)}) at {where:#010x}")
+        """``what`` stopped on an error: the request fails, the device is stopped."""
+        await self._check_dma(t)
+        t.fail(NTSTATUS.STATUS_DEVICE_DATA_ERROR, f"{what} stopped on an error")
         await self._stop_device()
+
+    async def _check_dma(self, t: Transfer) -> None:
+        """Fails the request if the DMA engine latched an error, which it also does for a chunk lost after completion."""
+        dma = self.kernel.regs.dma
+        latched = await dma.error_status.read()
+        kinds = [name for name, value in latched.fields().items() if value]
+        if kinds:
+            where = int(await dma.error_addr.read())
+            await dma.error_status.clear()
+            t.fail(NTSTATUS.STATUS_DEVICE_DATA_ERROR, f"the DMA engine reported an error ({', '.join(kinds)}) at {where:#010x}")
 
     async def _moved(self, t: Transfer) -> int:
         """T5: bytes that the transfer in progress moved; fewer than asked for end the request."""

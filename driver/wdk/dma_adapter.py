@@ -381,7 +381,7 @@ class DmaAdapter:
             return call.result
 
     def put_dma_adapter(self) -> None:
-        """PutDmaAdapter: the adapter must not be used again. What it still holds leaks, as on the real thing; see :meth:`held`."""
+        """PutDmaAdapter: the adapter must not be used again. What it still holds leaks, as in the original; see :meth:`held`."""
         with self._call("PutDmaAdapter"):
             self._released = True
 
