@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The mover's middle: shifts bytes from where they lie in a source beat to where they belong in a destination beat."""
 
-from amaranth import *
+from amaranth.hdl import C, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..axi.bus import AXIStreamSignature
 from .chunk_fifo import popcount
-from .ports import LENGTH_WIDTH, TAG_WIDTH, MoverCommandLayout, MoverKind, MoverStatusLayout, PushLayout
+from .ports import LENGTH_WIDTH, TAG_WIDTH, MoverCommandLayout, MoverStatusLayout, PushLayout
 
 __all__ = ["Realigner"]
 
@@ -134,7 +134,11 @@ class Realigner(wiring.Component):
         count = Signal(range(lanes + 1))
         total = Signal(LENGTH_WIDTH)
         error = Signal()
-        m.d.comb += [count.eq(popcount(out.strb)), total.eq(moved + Mux(step, count, 0)), error.eq(poison | (running & valid & fault))]
+        m.d.comb += [
+            count.eq(popcount(out.strb)),
+            total.eq(moved + Mux(step, count, 0)),
+            error.eq(poison | (running & valid & fault)),
+        ]
         dropped_all = Signal()
         m.d.comb += [
             dropped_all.eq(dropping & packet.valid & packet.payload.last & status_free),

@@ -5,7 +5,7 @@ This is the buffer of the controllers in the source pages (RULES.md, S7): what d
 *remainder*, until it is flushed or until a byte for another chunk pushes it out.
 """
 
-from amaranth import *
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -69,7 +69,9 @@ class ChunkFifo(wiring.Component):
     def __init__(self, *, data_width: int, chunk_bytes: int, depth: int = 4, cut_through: bool = False):
         beat = data_width // 8
         if chunk_bytes < beat or chunk_bytes & (chunk_bytes - 1):
-            raise ConfigError(f"Chunk FIFO chunk_bytes must be a power of two and at least one beat ({beat}), not {chunk_bytes!r}")
+            raise ConfigError(
+                f"Chunk FIFO chunk_bytes must be a power of two and at least one beat ({beat}), not {chunk_bytes!r}"
+            )
         if depth < 2 or depth & (depth - 1):
             raise ConfigError(f"Chunk FIFO depth must be a power of two from 2, not {depth!r}")
         self._data_width, self._chunk, self._depth, self._cut_through = data_width, chunk_bytes, depth, cut_through
@@ -181,7 +183,9 @@ class ChunkFifo(wiring.Component):
                 source_valid.eq(self.open_valid & ~sent & (self.discard | (self.flush & ~full))),
             ]
         used = Signal(beats)
-        first_beat, last_beat, index, next_beat = (Signal(range(max(beats, 2)), name=n) for n in ("first", "last_", "index", "next"))
+        first_beat, last_beat, index, next_beat = (
+            Signal(range(max(beats, 2)), name=n) for n in ("first", "last_", "index", "next")
+        )
         started = Signal()
         for k in range(beats):
             m.d.comb += used[k].eq(source.strb[k * lanes : (k + 1) * lanes].any())
@@ -219,7 +223,5 @@ class ChunkFifo(wiring.Component):
             m.d.sync += sent.eq(0)  # an uncommitted remainder is an ordinary open chunk again
 
         with m.If(self.clear):
-            m.d.sync += [
-                s.eq(0) for s in (self.open_valid, self.open_strb, open_close, sent, started, head, tail, count)
-            ]
+            m.d.sync += [s.eq(0) for s in (self.open_valid, self.open_strb, open_close, sent, started, head, tail, count)]
         return m

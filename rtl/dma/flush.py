@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The flush command: sends what both chunk FIFOs hold, waits until memory and device have it, and says how it went."""
 
-from amaranth import *
+from amaranth.hdl import Module, Signal
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,20 +10,21 @@ __all__ = ["FlushPhase", "FlushUnit"]
 
 class FlushPhase(enum.Enum, shape=3):
     """IDLE; RUN: sending and waiting; EXPIRE: the time-out's one cycle, bursts in progress are cut; DISCARD_MEMORY then DISCARD_STREAM:
-    one beat per cycle is thrown away."""
+    one beat per cycle is thrown away; END: the result is there and waits for ``ack``."""
 
     IDLE = 0
     RUN = 1
     EXPIRE = 2
     DISCARD_MEMORY = 3
     DISCARD_STREAM = 4
+    END = 5
 
 
 class FlushUnit(wiring.Component):
     """Sequences one flush over both directions.
 
-    ``start`` while idle begins; from the next cycle on ``active`` holds off pushes and lets the FIFOs send. It ends, with ``done`` for
-    one cycle, when both are ``drained`` and every write is answered: ``ok``, or ``bus_error`` if a write was answered with an
+    ``start`` while idle begins; from the next cycle on ``active`` holds off pushes and lets the FIFOs send. It ends, with ``done`` until
+    ``ack`` (one cycle if that is high; pushes stay held off), when both are ``drained`` and every write is answered: ``ok``, or ``bus_error`` if a write was answered with an
     error meanwhile (a failed remainder was not committed, so it is kept). ``timeout`` cycles (0: never) after the start
     the rest is discarded instead: ``timed_out`` and ``discarded``. The results hold until the next start; an end in the
     time-out's cycle wins. ``clear`` (abort) ends a flush at once with no result flag set.
@@ -43,6 +44,7 @@ class FlushUnit(wiring.Component):
     timeout: In(32)
     active: Out(1)
     done: Out(1)
+    ack: In(1, init=1)
     ok: Out(1)
     bus_error: Out(1)
     timed_out: Out(1)
@@ -67,6 +69,7 @@ class FlushUnit(wiring.Component):
         failed, finished = Signal(), Signal()
         m.d.comb += [
             self.active.eq(phase != FlushPhase.IDLE),
+            self.done.eq(phase == FlushPhase.END),
             self.running.eq(phase == FlushPhase.RUN),
             self.hold_first.eq(self.running & (self.timeout != 0)),
             self.truncate.eq(self.clear | (phase == FlushPhase.EXPIRE)),
@@ -74,7 +77,7 @@ class FlushUnit(wiring.Component):
             self.discard_stream.eq(phase == FlushPhase.DISCARD_STREAM),
             finished.eq(self.memory_drained & self.memory_idle & self.stream_drained),
         ]
-        m.d.sync += [self.done.eq(0), elapsed.eq(elapsed + 1)]
+        m.d.sync += elapsed.eq(elapsed + 1)
         with m.Switch(phase):
             with m.Case(FlushPhase.IDLE):
                 with m.If(self.start):
@@ -91,8 +94,7 @@ class FlushUnit(wiring.Component):
                 m.d.sync += failed.eq(failed | self.write_error)
                 with m.If(finished):
                     m.d.sync += [
-                        phase.eq(FlushPhase.IDLE),
-                        self.done.eq(1),
+                        phase.eq(FlushPhase.END),
                         self.ok.eq(~failed),
                         self.bus_error.eq(failed),
                     ]
@@ -107,9 +109,10 @@ class FlushUnit(wiring.Component):
             with m.Case(FlushPhase.DISCARD_STREAM):
                 m.d.sync += self.discarded.eq(self.discarded + self.dropped)
                 with m.If(self.stream_empty):
-                    m.d.sync += [phase.eq(FlushPhase.IDLE), self.done.eq(1), self.timed_out.eq(1)]
-        with m.If(self.clear):
-            m.d.sync += phase.eq(FlushPhase.IDLE)
-            with m.If(self.active):
-                m.d.sync += [self.done.eq(1), self.ok.eq(0), self.bus_error.eq(0), self.timed_out.eq(0)]
+                    m.d.sync += [phase.eq(FlushPhase.END), self.timed_out.eq(1)]
+            with m.Case(FlushPhase.END):
+                with m.If(self.ack):
+                    m.d.sync += phase.eq(FlushPhase.IDLE)
+        with m.If(self.clear & self.active & ~self.done):
+            m.d.sync += [phase.eq(FlushPhase.END), self.ok.eq(0), self.bus_error.eq(0), self.timed_out.eq(0)]
         return m

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The mover: takes descriptors as a stream, moves the bytes, returns a status for each. Data path of the DMA engine; stands alone too."""
 
-from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Const, Module, Mux, ResetInserter, Signal
+from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -43,7 +43,7 @@ class Mover(wiring.Component):
     Members
     -------
     cmd, status, m_axi (ID 0), s_axis, m_axis : the data path; commands and status as in ``rtl/dma/ports.py``.
-    flush, flush_timeout, flush_busy, flush_done, flush_ok, flush_bus_error, flush_timed_out, flush_discarded : the flush command.
+    flush, flush_timeout, flush_busy, flush_done, flush_ack, flush_ok, flush_bus_error, flush_timed_out, flush_discarded : the flush command.
     clear, idle : see above.
     level_to_memory, level_to_stream : bytes in the open chunks.
     pushed_to_memory, pushed_to_stream : bytes that entered a FIFO in this cycle.
@@ -75,6 +75,7 @@ class Mover(wiring.Component):
                 "flush_timeout": In(32),
                 "flush_busy": Out(1),
                 "flush_done": Out(1),
+                "flush_ack": In(1, init=1),
                 "flush_ok": Out(1),
                 "flush_bus_error": Out(1),
                 "flush_timed_out": Out(1),
@@ -96,13 +97,9 @@ class Mover(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         width = self._data_width
-        m.submodules.reader = reader = BurstReader(
-            data_width=width, buffer_beats=self._read_beats, burst_beats=self._burst_beats
-        )
+        m.submodules.reader = reader = BurstReader(data_width=width, buffer_beats=self._read_beats, burst_beats=self._burst_beats)
         m.submodules.align = align = Realigner(data_width=width)
-        fifos = [
-            ChunkFifo(data_width=width, chunk_bytes=self._chunk, depth=self._depth, cut_through=self._cut) for _ in range(2)
-        ]
+        fifos = [ChunkFifo(data_width=width, chunk_bytes=self._chunk, depth=self._depth, cut_through=self._cut) for _ in range(2)]
         m.submodules.to_memory, m.submodules.to_stream = to_memory, to_stream = fifos
         m.submodules.writer = writer = BurstWriter(data_width=width)
         m.submodules.sender = sender = StreamWriter(data_width=width)
@@ -177,6 +174,7 @@ class Mover(wiring.Component):
             kept.eq(own & writer.error),
             flush.start.eq(self.flush),
             flush.clear.eq(self.clear),
+            flush.ack.eq(self.flush_ack),
             flush.timeout.eq(self.flush_timeout),
             flush.memory_drained.eq(to_memory.drained),
             flush.memory_idle.eq(writer.idle),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The mover's read side: turns an address and a length into AXI4 read bursts and returns the beats in order."""
 
-from amaranth import *
+from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out

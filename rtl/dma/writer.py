@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The mover's two ends: bursts of a chunk FIFO to an AXI4 write port, or to an AXI-Stream."""
 
-from amaranth import *
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
