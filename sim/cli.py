@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command line: ``python -m sim`` or ``flushpoint``.
+
+Exit code 0: all is as expected. 1: a scenario is not, or a recorded run has findings. 2: bad input; one line on standard error
+names the option, the rule and the value.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rtl.config import ConfigError
+
+from .explain import explain
+from .options import OptionError, RunOptions, prepare
+from .report.terminal import Progress, console, print_results
+from .scenarios import UnknownScenario, select
+from .toolchain import SIMULATORS, ToolError
+
+if TYPE_CHECKING:
+    from .runner import RunSummary
+
+__all__ = ["main"]
+
+_BAD_INPUT = (OptionError, UnknownScenario, ConfigError, ToolError)
+
+
+class _Failed(Exception):
+    """Something that is not the user's input went wrong; the text says what."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one line per error."""
+
+    def error(self, message: str) -> None:
+        raise OptionError(f"{message} ('flushpoint {self.prog.partition(' ')[2]} --help' shows the usage)".replace("  ", " "))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="flushpoint", description="Cache flushes around DMA and PIO, shown on real hardware description.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    listing = commands.add_parser("list", help="the scenario catalogue")
+    listing.add_argument("names", nargs="*", metavar="NAME", help="names, prefixes or patterns (all without)")
+    listing.add_argument("--json", action="store_true", help="everything about them, as JSON")
+
+    running = commands.add_parser("run", help="run scenarios")
+    running.add_argument(
+        "names", nargs="*", metavar="NAME", help="names, prefixes or patterns like 'dma-read/*/no-*' (all without)"
+    )
+    running.add_argument("--quick", action="store_true", help="every scenario at its smallest telling size")
+    running.add_argument("--payload", metavar="FILE", help="the bytes to move, 1 byte to 1 MiB (default: docs/scenarios.md)")
+    running.add_argument("--seed", default="1", metavar="N", help="seed of everything random (default 1)")
+    running.add_argument("--sim", dest="simulator", default="verilator", metavar="|".join(SIMULATORS), help="simulator")
+    running.add_argument("--config", metavar="FILE.toml", help="hardware configuration")
+    running.add_argument("--waves", action="store_true", help="record waves (with exactly one scenario)")
+    running.add_argument("--jobs", default="2", metavar="N", help="simulator processes at a time (default 2)")
+    running.add_argument("--results", default="build/sim", metavar="DIR", help="where results go (default build/sim)")
+    running.add_argument("--keep", action="store_true", help="keep every run's record, not only those of failures")
+
+    explaining = commands.add_parser("explain", help="what happens in a scenario, step by step")
+    explaining.add_argument("name", metavar="NAME")
+
+    checking = commands.add_parser("check", help="run the flush checker over a recorded run")
+    checking.add_argument("--replay", required=True, metavar="DIR", help="a run's record (see 'run --keep')")
+    checking.add_argument("--portable", action="store_true", help="count latent findings too")
+
+    commands.add_parser("rules", help="the flush checker's rules")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = _parser().parse_args(arguments)
+        return _COMMANDS[options.command](options)
+    except _BAD_INPUT as error:
+        print(f"flushpoint: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except _Failed as error:
+        print(f"flushpoint: error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `flushpoint list | head`
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("flushpoint: interrupted", file=sys.stderr)
+        return 130
+
+
+def _list(options: argparse.Namespace) -> int:
+    scenarios = select(options.names)
+    if options.json:
+        print(json.dumps([scenario.to_dict() for scenario in scenarios], indent=1))
+    else:
+        print("\n".join(scenario.name for scenario in scenarios))
+    return 0
+
+
+def _again(run_options: RunOptions, arguments: argparse.Namespace, name: str) -> str:
+    """The command that repeats one scenario of this run."""
+    words = ["python", "-m", "sim", "run", name, "--seed", str(run_options.seed), "--keep"]
+    for option, value in (("--payload", arguments.payload), ("--config", arguments.config)):
+        if value:
+            words += [option, value]
+    if run_options.simulator != "verilator":
+        words += ["--sim", run_options.simulator]
+    if run_options.quick:
+        words.append("--quick")
+    return shlex.join(words)
+
+
+def _summary(summary: "RunSummary", options: RunOptions) -> list[str]:
+    lines = [
+        f"{summary.cycles} cycles simulated in {summary.run_seconds:.1f} s "
+        f"({summary.rate:,.0f} cycles/s in each simulator process; models built or found in {summary.build_seconds:.1f} s)"
+    ]
+    if summary.idle_rate:
+        lines.append(f"while the DMA ran and the driver waited for its interrupt: {summary.idle_rate:,.0f} cycles/s")
+    lines.append(f"payload {options.payload_name} ({len(options.payload)} bytes), seed {options.seed}, {options.simulator}")
+    return lines
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    options = prepare(
+        names=arguments.names,
+        payload=arguments.payload,
+        config=arguments.config,
+        seed=arguments.seed,
+        simulator=arguments.simulator,
+        quick=arguments.quick,
+        waves=arguments.waves,
+        keep=arguments.keep,
+        jobs=arguments.jobs,
+        results=arguments.results,
+    )
+    from .build import BuildError  # these take a while to import, and 'list' should not wait for them
+    from .report.files import write_json, write_junit
+    from .runner import run
+
+    out = console()
+    progress = Progress(out)
+    try:
+        summary = run(options, progress)
+    except BuildError as error:
+        raise _Failed(str(error)) from None
+    finally:
+        progress.close()
+    again = {scenario.name: _again(options, arguments, scenario.name) for scenario in options.scenarios}
+    about = {
+        "payload": options.payload_name,
+        "payload_bytes": len(options.payload),
+        "seed": options.seed,
+        "quick": options.quick,
+        "simulator": options.simulator,
+        "versions": summary.versions,
+        "configurations": {name: config.to_dict() for name, config in options.configs.items()},
+        "wall_seconds": round(summary.build_seconds + summary.run_seconds, 3),
+        "cycles": summary.cycles,
+        "cycles_per_second": round(summary.rate),
+        "cycles_per_second_waiting": round(summary.idle_rate),
+    }
+    files = [
+        write_json(options.results / "results.json", summary.results, about),
+        write_junit(options.results / "junit.xml", summary.results, about, again),
+    ]
+    lines = [*_summary(summary, options), f"results: {', '.join(str(path) for path in files)}"]
+    print_results(out, summary.results, again, summary=lines)
+    return 0 if summary.passed else 1
+
+
+def _explain(options: argparse.Namespace) -> int:
+    scenarios = select([options.name])
+    if len(scenarios) > 1:
+        near = ", ".join(scenario.name for scenario in scenarios[:3])
+        raise UnknownScenario(f"scenario must be one name, not {options.name!r}: {len(scenarios)} match ({near}, ...)")
+    console().print(explain(scenarios[0]), markup=False, soft_wrap=True)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from . import checker
+    from .record import RecordError
+
+    if not Path(options.replay).is_dir():
+        raise OptionError(f"replay must be a folder with a run's record, not {options.replay!r}")
+    try:
+        findings = checker.replay(options.replay)
+    except RecordError as error:
+        raise OptionError(str(error)) from None
+    for finding in findings:
+        print(finding.render() if hasattr(finding, "render") else finding)
+    if not findings:
+        print("no findings")
+    serious = [f for f in findings if options.portable or str(f.severity) not in ("latent", "warning")]
+    return 1 if serious else 0
+
+
+def _rules(options: argparse.Namespace) -> int:
+    from . import checker
+
+    for rule in checker.RULES:
+        print(rule)
+    return 0
+
+
+_COMMANDS = {"list": _list, "run": _run, "explain": _explain, "check": _check, "rules": _rules}
