@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Small stream helpers. For deep queues, which should live in RAM, take ``amaranth.lib.fifo.SyncFIFOBuffered``."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -56,7 +56,7 @@ class ShiftQueue(wiring.Component):
                 m.d.sync += held[n].eq((held[n + 1] if beyond else 0) | (push & held[n]))
                 if beyond:
                     m.d.sync += slots[n].eq(slots[n + 1])
-                with m.If(push & held[n] & ~(held[n + 1] if beyond else 0)):
+                with m.If(push & held[n] & ~(held[n + 1] if beyond else Const(0))):
                     m.d.sync += slots[n].eq(self.i.payload)
             with m.Elif(push & below & ~held[n]):
                 m.d.sync += [held[n].eq(1), slots[n].eq(self.i.payload)]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """An AXI4 manager and an AXI4 memory for Amaranth's simulator; both note the cycle of every handshake.
 
-Cycle *t* is the time before the *t*-th clock edge, counted from 0; all agents of a simulation count alike. Probabilities of pauses
-come from a seeded ``random.Random``; without one an agent is always willing.
+Cycle *t* is the time before the *t*-th clock edge, counted from 0; all agents of a simulation count alike.
+Pauses come from a seeded ``random.Random``; without one an agent is always willing.
 """
 
 import random
@@ -10,7 +10,6 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from amaranth.hdl import Value
 from amaranth.sim import Simulator
 
 INCR, WRAP, FIXED = 1, 2, 0
@@ -147,9 +146,7 @@ class Manager:
                 assert self.reading[r_payload.id], f"R beat of ID {r_payload.id} that was not asked for"
                 t = self.reading[r_payload.id][0]
                 t.data.append(r_payload.data)
-                t.resp.append(
-                    Value.cast(r_payload.resp).value if hasattr(r_payload.resp, "as_value") else int(r_payload.resp.value)
-                )
+                t.resp.append(int(r_payload.resp.value))
                 t.beats.append(self.cycle)
                 assert r_payload.last == (len(t.data) == t.length + 1), f"RLAST wrong in {t}"
                 if r_payload.last:
@@ -167,8 +164,8 @@ class Manager:
 class AxiMemory:
     """Serves a port ``Out(AXI4Signature)``: a byte-addressed dict, one R beat per cycle, ``latency`` cycles from AR to the first.
 
-    ``seen`` holds every accepted burst. With ``mix`` beats of different IDs are interleaved at random. ``fail(transfer)`` names the
-    response of a burst.
+    ``seen`` holds every accepted burst. With ``mix`` beats of different IDs are interleaved at random. ``fail(transfer)``
+    names the response of a burst.
     """
 
     def __init__(self, sim: Simulator, port, *, latency=1, rng=None, pause=0.0, mix=False, fail=None, default=None):

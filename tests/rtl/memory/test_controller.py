@@ -2,6 +2,7 @@
 """The memory controller with its on-chip RAM backend."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -283,7 +284,7 @@ def test_a_register_write_of_the_count_wins():
     async def body(b):
         await b.fault(2, BASE, 64, 1)
         b.m.read(BASE)  # hit in the very cycle of the next register write
-            await b.ctx.tick()
+        await b.ctx.tick()
         await b.fault(2, BASE, 64, 5)
         await b.idle()
         assert b.ctx.get(b.dut.csr.fault_ctrl_count) == 5
@@ -298,7 +299,7 @@ def test_reads_and_writes_take_turns():
             b.m.write(BASE + 8 * n, [n])
         await b.idle()
         kinds = [record[1] for record in b.records]
-        assert all(x != y for x, y in zip(kinds, kinds[1:]))
+        assert all(x != y for x, y in pairwise(kinds))
 
     Bench().run(body)
 
