@@ -8,7 +8,7 @@ from rtl.config import SocConfig
 from rtl.dma.engine import DmaEngine
 from rtl.probe import Kind
 
-from .helpers import BASE, Memory, Recorder, simulate, stable
+from .helpers import BASE, Memory, Recorder, accepted, simulate, stable
 
 W1C = {
     "dma": ("flush_status_done", "error_status_read", "error_status_write", "error_status_descriptor", "error_status_aborted"),
@@ -147,7 +147,7 @@ class Bench:
             ctx.set(port.req.payload, {"length": length, "addr": addr, "write_to_device": to_device, "last": last})
             ctx.set(port.channel, channel)
             ctx.set(port.req.valid, 1)
-            await ctx.tick().until(port.req.ready)
+            await accepted(ctx, port.req.ready)
             ctx.set(port.req.valid, 0)
             self.accepted.append((length, addr, to_device, channel))
             if not to_device:
@@ -168,7 +168,7 @@ class Bench:
                 },
             )
             ctx.set(t.valid, 1)
-            await ctx.tick().until(t.ready)
+            await accepted(ctx, t.ready)
             ctx.set(t.valid, 0)
 
     async def _receiver(self, ctx):

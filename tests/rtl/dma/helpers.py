@@ -24,6 +24,12 @@ def stable(name: str, before: tuple | None, valid: int, ready: int, payload: tup
     return payload if valid and not ready else None
 
 
+async def accepted(ctx, ready) -> None:
+    """Waits for the edge at which ``ready`` is high. (``ctx.tick().until`` would leave an open generator in a background bench.)"""
+    while not (await ctx.tick().sample(ready))[2]:
+        pass
+
+
 @dataclass
 class Memory:
     """AXI4 memory: ``latency`` cycles from AR to the first R beat, one beat per cycle; B one cycle after WLAST.
