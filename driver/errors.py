@@ -107,5 +107,6 @@ def check_type(name: str, value: Any, kind: type | tuple[type, ...], *, error: t
     """Returns ``value`` if it is an instance of ``kind``, else raises ``error``."""
     if not isinstance(value, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        raise error(f"{name} must be a {' or '.join(k.__name__ for k in kinds)}, not {value!r}")
+        names = " or ".join("None" if k is type(None) else k.__name__ for k in kinds)
+        raise error(f"{name} must be {'an' if names[0] in 'AEIOU' else 'a'} {names}, not {value!r}")
     return value
