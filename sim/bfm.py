@@ -57,6 +57,11 @@ class AxiCpu:
         self.idle_cycles = 0
         self.idle_seconds = 0.0
 
+    @property
+    def epoch_ns(self) -> int:
+        """Simulated time of this run's cycle 0."""
+        return self._epoch
+
     @contextlib.contextmanager
     def harness(self) -> Iterator[None]:
         """Accesses inside the block are the test harness's: tag 0, not counted."""

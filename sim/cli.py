@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rtl.config import ConfigError
 
 from .explain import explain
-from .options import OptionError, RunOptions, prepare
+from .options import OptionError, RunOptions, check_folder, prepare
 from .report.terminal import Progress, console, print_results
 from .scenarios import UnknownScenario, select
 from .toolchain import SIMULATORS, ToolError
@@ -70,6 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     checking.add_argument("--portable", action="store_true", help="count latent findings too")
 
     commands.add_parser("rules", help="the flush checker's rules")
+
+    verilog = commands.add_parser("verilog", help="write the Verilog of the SoC and of every block")
+    verilog.add_argument("--config", metavar="FILE.toml", help="hardware configuration")
+    verilog.add_argument("--output", default="build/verilog", metavar="DIR", help="folder (default build/verilog)")
     return parser
 
 
@@ -190,23 +194,39 @@ def _check(options: argparse.Namespace) -> int:
     if not Path(options.replay).is_dir():
         raise OptionError(f"replay must be a folder with a run's record, not {options.replay!r}")
     try:
-        findings = checker.replay(options.replay)
+        findings = checker.check_directory(options.replay)
     except RecordError as error:
         raise OptionError(str(error)) from None
-    for finding in findings:
-        print(finding.render() if hasattr(finding, "render") else finding)
-    if not findings:
-        print("no findings")
-    serious = [f for f in findings if options.portable or str(f.severity) not in ("latent", "warning")]
-    return 1 if serious else 0
+    print(checker.render_all(findings) if findings else "no findings")
+    counted = [f for f in findings if f.corrupts or (options.portable and f.severity is checker.Severity.LATENT)]
+    return 1 if counted else 0
 
 
 def _rules(options: argparse.Namespace) -> int:
-    from . import checker
+    from rich.table import Table
 
-    for rule in checker.RULES:
-        print(rule)
+    from .checker import RULES
+
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("rule", "kind", "reported when", "what to do", "pages"):
+        grid.add_column(title, overflow="fold", no_wrap=title in ("rule", "kind"))
+    for rule in RULES.values():
+        if rule.checked:
+            grid.add_row(rule.id, rule.kind, rule.title, rule.fix, " ".join(rule.sources))
+    console().print(grid)
     return 0
 
 
-_COMMANDS = {"list": _list, "run": _run, "explain": _explain, "check": _check, "rules": _rules}
+def _verilog(options: argparse.Namespace) -> int:
+    from rtl.config import SocConfig
+
+    from .verilog import export_verilog
+
+    config = SocConfig.from_toml(options.config) if options.config else SocConfig()
+    folder = check_folder("output", options.output)
+    for path in export_verilog(config, folder):
+        print(path)
+    return 0
+
+
+_COMMANDS = {"list": _list, "run": _run, "explain": _explain, "check": _check, "rules": _rules, "verilog": _verilog}

@@ -101,16 +101,16 @@ def read_configs(path: str | Path | None, payload_bytes: int) -> dict[str, SocCo
     return {name: config.replace(coherency=value) for name, value in coherency.items()}
 
 
-def check_results(path: str | Path) -> Path:
+def check_folder(name: str, path: str | Path) -> Path:
     """A folder that can be written, or made; nothing is made here."""
     folder = Path(path)
     above = folder
     while not above.exists() and above != above.parent:
         above = above.parent
     if not above.is_dir():
-        raise OptionError(f"results must be a folder, not {str(folder)!r}: {str(above)!r} is a file")
+        raise OptionError(f"{name} must be a folder, not {str(folder)!r}: {str(above)!r} is a file")
     if not os.access(above, os.W_OK):
-        raise OptionError(f"results must be a folder that can be written, not {str(folder)!r}")
+        raise OptionError(f"{name} must be a folder that can be written, not {str(folder)!r}")
     return folder
 
 
@@ -161,5 +161,5 @@ def prepare(
         waves=waves,
         keep=keep,
         jobs=jobs,
-        results=check_results(results),
+        results=check_folder("results", results),
     )

@@ -81,16 +81,19 @@ class Setting:
         return first_line if first_line < self.size else self.size // 2
 
     def remainder(self, end: int | None = None) -> tuple[int, int]:
-        """The bytes of the last chunk if it does not end on a chunk: what stays in the FIFO until a flush.
+        """The bytes of the last chunk if not all of it was written: what stays in the FIFO until a flush.
 
-        Chunks are aligned in destination space: memory addresses toward memory, device offsets toward the device.
+        Chunks are aligned in destination space: memory addresses toward memory, device offsets toward the device. A chunk that
+        begins inside the transfer's first one is not whole either, wherever it ends.
         """
         chunk = self.config.dma.chunk_bytes
         base = self.device_address if self.write_to_device else self.address
         end = self.delivered if end is None else end
         if self.config.dma.cut_through:
             return end, end
-        return max(0, (base + end) // chunk * chunk - base), end
+        first = (base + end - 1) // chunk * chunk - base
+        whole = first >= 0 and (base + end) % chunk == 0
+        return (end, end) if whole else (max(0, first), end)
 
     def resident(self) -> tuple[int, int]:
         """The bytes whose lines can still be in the D-cache after the CPU went through the buffer once."""
