@@ -25,23 +25,24 @@ class _State(enum.Enum, shape=2):
 class RegisterBank(wiring.Component):
     """All registers of the SoC (:mod:`rtl.pio.table`), the interrupt gate, and the ``sys`` block.
 
-    One access at a time. A write is accepted when AW and W are both there (both handshakes in the same cycle), a read with its
-    AR; the one that was there first goes first, and of two that come in the same cycle the kind that was not
-    served last (after reset the write). An access accepted in cycle *t* is performed in *t + 1*: strobes of a ``port`` field and the
-    probe's record are in that cycle, storage changes at its closing edge, ``<register>_written`` is high in *t + 2*.
+    One access at a time. A write is accepted when AW and W are both there (both handshakes in the same cycle), a read with
+    its AR; the one that was there first goes first, and of two that come in the same cycle the kind that was not served
+    last (after reset the write). An access accepted in cycle *t* is performed in *t + 1*: strobes of a ``port`` field and
+    the probe's record are in that cycle, storage changes at its closing edge, ``<register>_written`` is high in *t + 2*.
     B or R is valid in *t + 2*, and the next access can be accepted in the cycle of its handshake: one access every two cycles.
 
-    =============================================================== ======== =========================
-    access                                                          response effect
-    =============================================================== ======== =========================
-    aligned, all four strobes, offset of a register                 OKAY     as the field's access kind says; read-only fields and
-                                                                             reserved bits ignore writes and read as the hardware value / 0
-    ``port`` field whose block raises ``error``                     SLVERR   none; no record
-    unaligned address, other strobes, offset without a register     SLVERR   none; no record
-    address outside the window [``CSR_BASE``, + ``CSR_SIZE``)       DECERR   none; no record
-    =============================================================== ======== =========================
+    An aligned access with all four strobes to the offset of a register answers OKAY; what it does is the field's access
+    kind (:mod:`rtl.pio.table`). Everything else changes nothing and leaves no record:
 
-    In the same cycle: a hardware set of a ``w1c`` flag wins over its clear; a read gets the value before the cycle's closing edge.
+    ============================================================ ========
+    access                                                       response
+    ============================================================ ========
+    ``port`` field whose block raises ``error``                  SLVERR
+    unaligned, with other strobes, or an offset without register SLVERR
+    address outside [``CSR_BASE``, ``CSR_BASE + CSR_SIZE``)      DECERR
+    ============================================================ ========
+
+    In the same cycle: a hardware set of a ``w1c`` flag wins over its clear; a read gets the value from before the edge.
 
     Parameters
     ----------
@@ -51,8 +52,8 @@ class RegisterBank(wiring.Component):
     -------
     s_axil : ``In(AXI4LiteSignature(32, user 16))``; AxUSER is the source tag of the probe's records.
     csr_<block> : ``Out(CsrSignature(block))`` for each block of the table but ``sys``.
-    irq : ``Out(12)``: levels (bits: :class:`rtl.pio.table.IRQ`), ``sys.irq_raw`` gated by ``sys.irq_enable``. ``IRQ.ERROR`` is high
-        while any flag of ``dcache``, ``icache`` or ``dma`` ``error_status`` is set.
+    irq : ``Out(12)``: levels (bits: :class:`rtl.pio.table.IRQ`), ``sys.irq_raw`` gated by ``sys.irq_enable``. ``IRQ.ERROR``
+        is high while any flag of ``dcache``, ``icache`` or ``dma`` ``error_status`` is set.
     probe_csr : ``Out(ProbeSignature)``: ``CSR_READ`` and ``CSR_WRITE``, ``addr`` is the offset in the window.
     """
 

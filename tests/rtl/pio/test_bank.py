@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """RegisterBank: latency, order, every access kind, same-cycle precedence, errors, interrupts, records, conversion."""
 
+import itertools
 import random
 
 import pytest
@@ -125,7 +126,7 @@ def test_latency_and_rate():
             if ctx.get(bus.ar.ready):
                 accepts.append(bench.cycle)
             await ctx.tick()
-        assert [b - a for a, b in zip(accepts, accepts[1:])] == [2] * 4
+        assert [b - a for a, b in itertools.pairwise(accepts)] == [2] * 4
 
     bench.run(stimulus)
 
