@@ -66,12 +66,12 @@ def test_memory_accesses(kind, fields, text):
     "kind, number, text",
     [
         (Kind.CSR_WRITE, 0, "answered okay although no register was written"),
-        (Kind.CSR_READ, 0, "data is not what the register gave"),
+        (Kind.CSR_READ, 0, "answered although no register was read"),
         (Kind.MEM_WRITE, 0, "answered although memory was not written"),
         (Kind.MEM_READ, -1, "answered although memory was not read"),
         (Kind.UNCACHED_STORE, 0, "written although no uncached store was issued"),
         (Kind.UNCACHED_STORE, -1, "an uncached write that no store had issued"),
-        (Kind.UNCACHED_STORE_DONE, -1, "of cycle 17 was never answered"),
+        (Kind.UNCACHED_STORE_DONE, -1, "of cycle 14 was never answered"),
         (Kind.UNCACHED_LOAD, -1, "1 uncached reads were performed but never answered"),
     ],
 )
