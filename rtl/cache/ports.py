@@ -93,8 +93,8 @@ class DCacheMaintSignature(wiring.Signature):
     ``req``: ``op``, ``all`` and the byte addresses ``first`` and ``last`` of the first and the last line of the range (both
     included, offset bits ignored; not looked at with ``all``). One command at a time: ``req`` is ready while none runs.
     ``done`` is high for one cycle when the command is complete (see docs/maintenance.md); ``error`` (a write-back of a
-    line in the range was answered with an error) and ``aborted`` are valid with it. ``abort``, held until ``done``, ends the command
-    after the line in progress; write-backs in the buffer are still waited for.
+    line in the range was answered with an error) and ``aborted`` are valid with it. ``abort``, held until ``done``, ends
+    the command after the line in progress; write-backs in the buffer are still waited for.
     ``progress`` is the byte address of the next line of a range. ``step`` reports each visited line in the cycle of
     the visit: ``valid addr present dirty`` (before the visit).
     """

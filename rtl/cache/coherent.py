@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What coherency adds to the D-cache: the snoop port, and the invalidation of I-cache lines that the CPU stores to."""
+
+from amaranth import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import SocConfig
+from ..probe import Cause
+from .native import AuxOp, AuxSignature, Geometry
+from .ports import InvalidateSignature, SnoopOp, SnoopSignature
+
+__all__ = ["SnoopPort", "StoreInvalidator"]
+
+
+class SnoopPort(wiring.Component):
+    """Turns snoop requests into pipeline operations; one at a time, response one cycle after the lookup.
+
+    A write blocks its line from its lookup on until ``release``; a second write waits for that, reads do not. Addresses
+    outside the memory window are answered "not dirty" without a lookup.
+
+    Members
+    -------
+    dirty, data : the pipeline's result, sampled with ``aux.done``.
+    blocked, blocked_line : the line of a write that has not been released.
+    """
+
+    def __init__(self, *, config: SocConfig):
+        g = self._g = Geometry(config)
+        super().__init__(
+            {
+                "snoop": In(SnoopSignature(g.line_bytes)),
+                "aux": Out(AuxSignature(g.line_bits)),
+                "dirty": In(1),
+                "data": In(g.line_bytes * 8),
+                "blocked": Out(1),
+                "blocked_line": Out(g.line_bits),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        g, aux = self._g, self.aux
+        req, rsp = self.snoop.req, self.snoop.rsp
+        write, window, in_second, ready = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            write.eq(req.payload.op == SnoopOp.WRITE),
+            window.eq(g.in_window(req.payload.addr)),
+            ready.eq(req.valid & ~rsp.valid),
+            aux.line.eq(g.line_of(req.payload.addr)),
+            aux.valid.eq(ready & window & ~in_second & ~(write & self.blocked)),
+            req.ready.eq(aux.done | (ready & ~window)),
+        ]
+        with m.If(write):
+            m.d.comb += aux.op.eq(AuxOp.SNOOP_WRITE)
+        with m.Else():
+            m.d.comb += aux.op.eq(AuxOp.SNOOP_READ)
+        m.d.sync += in_second.eq(aux.grant)
+        with m.If(rsp.ready):
+            m.d.sync += rsp.valid.eq(0)
+        with m.If(req.ready):
+            m.d.sync += [rsp.valid.eq(1), rsp.payload.dirty.eq(window & self.dirty), rsp.payload.data.eq(self.data)]
+        with m.If(self.snoop.release):
+            m.d.sync += self.blocked.eq(0)
+        with m.If(aux.done & write):
+            m.d.sync += [self.blocked.eq(1), self.blocked_line.eq(aux.line)]
+        return m
+
+
+class StoreInvalidator(wiring.Component):
+    """Remembers one line that the CPU has stored to, until the I-cache has dropped it.
+
+    Stores to the remembered line join it, so a burst costs one invalidation. The request is sent once the burst's last
+    beat was stored, or when ``flush`` says that someone waits; then it stays until accepted.
+
+    Members
+    -------
+    line, want, free : a store to ``line`` wants to be performed; ``free``: it may.
+    note, last : it was performed; it was the last beat of its burst.
+    flush : send now. busy : an invalidation is owed.
+    """
+
+    def __init__(self, *, config: SocConfig):
+        g = self._g = Geometry(config)
+        super().__init__(
+            {
+                "want": In(1),
+                "note": In(1),
+                "line": In(g.line_bits),
+                "last": In(1),
+                "flush": In(1),
+                "free": Out(1),
+                "busy": Out(1),
+                "inv": Out(InvalidateSignature()),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        remembered = Signal(self._g.line_bits)
+        send = Signal()
+        m.d.comb += [
+            self.free.eq(~self.busy | (remembered == self.line)),
+            self.inv.req.valid.eq(self.busy & send),
+            self.inv.req.payload.addr.eq(self._g.address_of(remembered)),
+            self.inv.req.payload.cause.eq(Cause.SNOOP),
+        ]
+        with m.If(self.flush | (self.want & ~self.free)):
+            m.d.sync += send.eq(1)
+        with m.If(self.inv.req.valid & self.inv.req.ready):
+            m.d.sync += [self.busy.eq(0), send.eq(0)]
+        with m.If(self.note):
+            m.d.sync += [self.busy.eq(1), remembered.eq(self.line)]
+            with m.If(self.last):
+                m.d.sync += send.eq(1)
+        return m

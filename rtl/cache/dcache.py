@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The D-cache as a block: AXI in front, memory and registers behind, with its registers and probes."""
+
+from amaranth import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..axi.bus import AXI4LiteSignature, AXI4Signature
+from ..config import SocConfig
+from ..pio.signature import CsrSignature
+from ..probe import ProbeSignature
+from .core import DCacheCore
+from .frontend import AxiFrontEnd
+from .injector import EvictionInjector, LineCommand
+from .native import Geometry
+from .ports import DCacheMaintSignature, InvalidateSignature, SnoopSignature
+from .walker import MaintenanceWalker
+
+__all__ = ["DCache"]
+
+
+class DCache(wiring.Component):
+    """Set-associative, write-back, write-allocate data cache with its write-back buffer, prefetcher and injector.
+
+    An access is cached when AxCACHE[3:2] is not 0 and its address lies in the memory window; any other goes to ``m_axil`` in
+    the CSR window, else to ``m_axi`` with ID 3. Accesses are performed in the order of their address handshakes. A read
+    hit has R valid two cycles after the AR handshake; hit bursts run at one beat per cycle, reads and writes. A bus
+    error on a demand fill answers SLVERR and is latched with its line in ``error_status.fill`` and ``error_addr``; one
+    on a write-back is latched in ``error_status.writeback``. See docs/dcache.md.
+
+    Members
+    -------
+    s_axi : the CPU (ID 4 bits, AxUSER the source tag). m_axi : memory, ID 0 demand fill, 1 prefetch, 2 write-back, 3 uncached.
+    m_axil : registers. csr : block ``dcache``. maint : maintenance commands.
+    snoop, i_inv : only with coherency "snoop".
+    probe_cpu, probe_d_fill, probe_d_line, probe_d_wb, probe_snoop : records.
+
+    Parameters
+    ----------
+    config : ``dcache``, ``memory`` (the window), ``data_width``, ``coherency`` and ``faults`` are looked at.
+    """
+
+    def __init__(self, *, config: SocConfig):
+        self._config = config
+        self._g = Geometry(config)
+        width = config.data_width
+        probe = ProbeSignature(width)
+        members = {
+            "s_axi": In(AXI4Signature(data_width=width, id_width=4, user_width=16)),
+            "m_axi": Out(AXI4Signature(data_width=width, id_width=2)),
+            "m_axil": Out(AXI4LiteSignature(data_width=32, user_width=16)),
+            "csr": In(CsrSignature("dcache")),
+            "maint": In(DCacheMaintSignature()),
+            "probe_cpu": Out(probe),
+            "probe_d_fill": Out(probe),
+            "probe_d_line": Out(probe),
+            "probe_d_wb": Out(probe),
+            "probe_snoop": Out(probe),
+        }
+        if config.coherent:
+            members |= {"snoop": In(SnoopSignature(config.dcache.line_bytes)), "i_inv": Out(InvalidateSignature())}
+        super().__init__(members)
+        self.core = DCacheCore(config=config)
+
+    def elaborate(self, platform):
+        m = Module()
+        config, g, csr = self._config, self._g, self.csr
+        m.submodules.frontend = frontend = AxiFrontEnd(data_width=config.data_width, coherent=config.coherent)
+        m.submodules.core = core = self.core
+        m.submodules.walker = walker = MaintenanceWalker(config=config)
+        m.submodules.injector = injector = EvictionInjector(config=config)
+        m.submodules.command = command = LineCommand(config=config)
+        connect(m, dcache=flipped(self.s_axi), frontend=frontend.s_axi)
+        connect(m, frontend=frontend.cpu, core=core.cpu)
+        connect(m, core=core.m_axi, dcache=flipped(self.m_axi))
+        connect(m, core=core.m_axil, dcache=flipped(self.m_axil))
+        connect(m, dcache=flipped(self.maint), walker=walker.maint)
+        connect(m, walker=walker.aux, core=core.walk)
+        connect(m, command=command.aux, core=core.command)
+        connect(m, injector=injector.aux, core=core.inject)
+        for name in ("probe_cpu", "probe_d_fill", "probe_d_line", "probe_d_wb", "probe_snoop"):
+            connect(m, core=getattr(core, name), dcache=flipped(getattr(self, name)))
+        if config.coherent:
+            connect(m, dcache=flipped(self.snoop), core=core.snoop)
+            connect(m, core=core.i_inv, dcache=flipped(self.i_inv))
+            m.d.comb += [frontend.hold_b.eq(core.hold_b), core.b_waiting.eq(frontend.b_waiting)]
+
+        m.d.comb += [
+            core.walk_command.op.eq(walker.op),
+            core.walk_command.all.eq(walker.all),
+            core.walk_command.dirty_only.eq(walker.dirty_only),
+            core.walk_command.first.eq(walker.first),
+            core.walk_command.last.eq(walker.last),
+            core.drop_fills.eq(walker.drop_fills),
+            walker.more.eq(core.walk_more),
+            walker.visited.eq(core.visited),
+            walker.valid_sets.eq(core.valid_sets),
+            walker.dirty_sets.eq(core.dirty_sets),
+            walker.space.eq(core.space),
+            walker.occupied.eq(core.occupied),
+            walker.wb_done.eq(core.wb_done),
+            walker.fills_dropping.eq(core.fills_dropping),
+            injector.enable.eq(csr.ctrl_inject),
+            injector.interval.eq(csr.ctrl_inject_interval),
+            injector.seed.eq(csr.inject_seed),
+            injector.reseed.eq(csr.inject_seed_written),
+            injector.dirty_sets.eq(core.dirty_sets),
+            command.start.eq(csr.inject_cmd_written),
+            command.evict.eq(csr.inject_cmd_evict),
+            command.writeback.eq(csr.inject_cmd_writeback),
+            command.prefetch.eq(csr.inject_cmd_prefetch),
+            command.addr.eq(csr.inject_addr),
+            command.buffered.eq(core.command_buffered),
+            command.filling.eq(core.command_filling),
+            command.slot_free.eq(core.slot_free),
+            csr.inject_cmd_busy.eq(command.busy),
+            core.prefetch.eq(csr.ctrl_prefetch),
+        ]
+
+        # --- counters and latched errors
+        events = core.events
+        counters = (
+            (csr.hits, events.hit),
+            (csr.misses, events.miss),
+            (csr.evictions, events.evict),
+            (csr.writebacks, events.writeback),
+            (csr.stalls, core.cpu.req.valid & ~core.cpu.req.ready),
+            (csr.prefetches, events.prefetched),
+            (csr.prefetch_errors, events.prefetch_error),
+        )
+        for counter, event in counters:
+            count = Signal(32, name=f"count_{counter.name.removeprefix('csr__')}")
+            m.d.sync += count.eq(count + event)
+            m.d.comb += counter.eq(count)
+        latched = Signal(32)
+        m.d.comb += [
+            csr.error_status_fill_set.eq(events.fill_error),
+            csr.error_status_writeback_set.eq(events.wb_error),
+            csr.error_addr.eq(latched),
+        ]
+        noted = Signal()  # an error of the cycle before: its flag is visible from this cycle on
+        m.d.sync += noted.eq(events.fill_error | events.wb_error)
+        with m.If((events.fill_error | events.wb_error) & ~(csr.error_status_fill | csr.error_status_writeback | noted)):
+            m.d.sync += latched.eq(g.address_of(Mux(events.fill_error, events.fill_line, events.wb_line)))
+        return m

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""AXI4 in front of the D-cache: bursts become one-beat native requests, native responses become R and B."""
+
+from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..axi.bus import AXI4Signature, Burst, Resp
+from .native import NativeSignature
+
+__all__ = ["AxiFrontEnd"]
+
+
+class AxiFrontEnd(wiring.Component):
+    """Splits INCR, WRAP and FIXED bursts, narrow and unaligned ones included, into aligned beats.
+
+    One burst is in progress at a time. Bursts are performed in the order in which their address handshakes took place;
+    when both AR and AW offer one, the channel that was not served last wins. The next address is taken in the cycle of the last
+    beat of the burst before, so single-beat bursts run at one per cycle. The first beat is requested one cycle after the AR
+    handshake; for a write, in the cycle of its W handshake (at the earliest one cycle after AW).
+
+    A response passes through in the cycle in which it comes; two entries per channel take up what the manager does not
+    accept, and a beat is requested only while one of them is free. B is given after the last beat of the burst was
+    performed, with the first response of the burst that was not OKAY.
+
+    Members
+    -------
+    s_axi : the CPU.
+    cpu : the native port; ``meta`` is ``last`` and the AXI ID.
+    hold_b : B waits while high (an instruction-cache invalidation is owed; only if ``coherent``).
+    b_waiting : a B response is ready or held.
+
+    Parameters
+    ----------
+    data_width : 32, 64 or 128.
+    coherent : B passes through a register, so that ``hold_b`` of the next cycle still catches it.
+    """
+
+    def __init__(self, *, data_width: int, id_width: int = 4, user_width: int = 16, coherent: bool = False):
+        self._coherent = coherent
+        self._axi = AXI4Signature(data_width=data_width, id_width=id_width, user_width=user_width)
+        super().__init__(
+            {
+                "s_axi": In(self._axi),
+                "cpu": Out(NativeSignature(data_width=data_width, meta_width=id_width + 1)),
+                "hold_b": In(1),
+                "b_waiting": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        axi, cpu = self.s_axi, self.cpu
+        data_bytes = self._axi.data_width // 8
+        byte_bits = (data_bytes - 1).bit_length()
+
+        # --- the burst in progress
+        busy = Signal()
+        write = Signal()
+        ax = Signal(self._axi.ax_layout)  # addr is the current beat's, len the beats after it
+        wrap_mask = Signal(12)  # address bits that change in a WRAP burst
+        served_read = Signal()  # the channel served last
+
+        pick_read = Signal()
+        m.d.comb += pick_read.eq(axi.ar.valid & (~axi.aw.valid | ~served_read))
+        take, free = Signal(), Signal()
+        m.d.comb += [
+            free.eq(~busy | (take & (ax.len == 0))),
+            axi.ar.ready.eq(free & pick_read),
+            axi.aw.ready.eq(free & ~pick_read),
+        ]
+        new = Signal(self._axi.ax_layout)
+        m.d.comb += new.eq(Mux(pick_read, axi.ar.payload, axi.aw.payload))
+        accept = Signal()
+        m.d.comb += accept.eq(free & (axi.ar.valid | axi.aw.valid))
+
+        # The step is the aligned next beat: an unaligned start concerns the first beat only.
+        aligned, following = Signal(32), Signal(32)
+        unit = Signal(8)
+        m.d.comb += [
+            unit.eq(1 << ax.size),
+            aligned.eq(ax.addr & ~(unit - 1)),
+            following.eq(aligned + unit),
+        ]
+        with m.If(take):
+            m.d.sync += [ax.len.eq(ax.len - 1), busy.eq(ax.len != 0)]
+            with m.Switch(ax.burst):
+                with m.Case(Burst.FIXED):
+                    pass
+                with m.Case(Burst.WRAP):
+                    m.d.sync += ax.addr[:12].eq((ax.addr[:12] & ~wrap_mask) | (following[:12] & wrap_mask))
+                with m.Default():
+                    m.d.sync += ax.addr.eq(following)
+        with m.If(accept):
+            m.d.sync += [
+                busy.eq(1),
+                write.eq(~pick_read),
+                served_read.eq(pick_read),
+                ax.eq(new),
+                wrap_mask.eq(((new.len << new.size) | ((1 << new.size) - 1))[:12]),
+            ]
+
+        # --- beats. Bytes asked for: from the address to the end of its size-aligned container.
+        asked = Signal(data_bytes)
+        low, high = Signal(byte_bits), Signal(byte_bits)
+        m.d.comb += [
+            low.eq(ax.addr[:byte_bits]),
+            high.eq((ax.addr | (unit - 1))[:byte_bits]),
+            asked.eq(Cat((low <= n) & (high >= n) for n in range(data_bytes))),
+        ]
+        r_level, b_level = Signal(2), Signal(2)
+        room = Signal()
+        m.d.comb += [
+            room.eq(Mux(write, b_level, r_level) + cpu.pending < 2),
+            cpu.req.valid.eq(busy & room & (~write | axi.w.valid)),
+            axi.w.ready.eq(busy & room & write & cpu.req.ready),
+            take.eq(cpu.req.valid & cpu.req.ready),
+            cpu.req.payload.addr.eq(ax.addr),
+            cpu.req.payload.we.eq(write),
+            cpu.req.payload.data.eq(axi.w.payload.data),
+            cpu.req.payload.strb.eq(Mux(write, axi.w.payload.strb, asked)),
+            cpu.req.payload.size.eq(ax.size),
+            cpu.req.payload.cacheable.eq(ax.cache[2:].any()),
+            cpu.req.payload.tag.eq(ax.user if self._axi.user_width else 0),
+            cpu.req.payload.meta.eq(Cat(ax.len == 0, ax.id)),
+        ]
+
+        # --- responses
+        rsp_last, rsp_id = cpu.rsp.meta[0], cpu.rsp.meta[1:]
+        worst = Signal(Resp)
+        resp = Signal(Resp)
+        is_b = Signal()
+        m.d.comb += [
+            resp.eq(Mux(worst == Resp.OKAY, cpu.rsp.resp, worst)),
+            is_b.eq(cpu.rsp.valid & cpu.rsp.we & rsp_last),
+        ]
+        with m.If(cpu.rsp.valid & cpu.rsp.we):
+            m.d.sync += worst.eq(Mux(rsp_last, Resp.OKAY, resp))
+
+        r_now = Signal(self._axi.r_layout)
+        b_now = Signal(self._axi.b_layout)
+        m.d.comb += [
+            r_now.id.eq(rsp_id),
+            r_now.data.eq(cpu.rsp.data),
+            r_now.resp.eq(cpu.rsp.resp),
+            r_now.last.eq(rsp_last),
+            b_now.id.eq(rsp_id),
+            b_now.resp.eq(resp),
+        ]
+        _skid(m, "r", axi.r, r_level, cpu.rsp.valid & ~cpu.rsp.we, r_now, bypass=True, hold=Const(0))
+        _skid(m, "b", axi.b, b_level, is_b, b_now, bypass=not self._coherent, hold=self.hold_b if self._coherent else Const(0))
+        m.d.comb += self.b_waiting.eq(b_level != 0)
+        return m
+
+
+def _skid(m: Module, name: str, out, level: Signal, push, value, *, bypass: bool, hold) -> None:
+    """Two entries behind a response channel; with ``bypass`` an empty one lets the response through at once."""
+    first = Signal(value.shape(), name=f"{name}_first")
+    second = Signal(value.shape(), name=f"{name}_second")
+    taken = Signal(name=f"{name}_taken")
+    held = Signal(name=f"{name}_held")  # a valid that was shown stays
+    m.d.comb += taken.eq(out.valid & out.ready)
+    m.d.sync += held.eq(out.valid & ~out.ready)
+    if bypass:
+        m.d.comb += [out.valid.eq((level != 0) | push), out.payload.eq(Mux(level != 0, first, value))]
+    else:
+        m.d.comb += [out.valid.eq((level != 0) & (held | ~hold)), out.payload.eq(first)]
+    m.d.sync += level.eq(level + push - taken)
+    pop = Signal(name=f"{name}_pop")
+    m.d.comb += pop.eq(taken & (level != 0))
+    with m.If(pop):
+        m.d.sync += first.eq(second)
+    with m.If(push):
+        with m.If((level - pop) == 0):
+            m.d.sync += first.eq(value)
+        with m.Else():
+            m.d.sync += second.eq(value)

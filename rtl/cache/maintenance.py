@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The maintenance unit: clean, invalidate, clean+invalidate by line, range or everything, for D-cache, I-cache or both."""
+
+from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth.lib import enum, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import SocConfig
+from ..pio.signature import CsrSignature
+from ..probe import Cause, Kind, ProbeSignature
+from .ports import DCacheMaintSignature, InvalidateSignature, MaintOp, MaintScope
+
+__all__ = ["MaintenanceUnit"]
+
+
+class MaintenanceUnit(wiring.Component):
+    """Carries out the commands written to ``maint.cmd``, one at a time.
+
+    The D-cache's part is done, all its write-backs answered by memory, before the I-cache's begins. A range with more
+    lines than the I-cache invalidates it whole; it has no clean. ``status.done`` is set one cycle after the last part is
+    done; with it ``error`` and ``aborted``. Length 0, and no target, complete at once; a range that would pass 2**32
+    ends there. A start while busy sets ``status.error`` and changes nothing. ``abort`` stops after the line in progress,
+    and still waits for write-backs that are under way.
+
+    A command written in cycle c reaches the D-cache in cycle c; it covers every access answered before its own address
+    handshake.
+
+    Members
+    -------
+    csr : block ``maint``. dcache : commands to the D-cache. inv : invalidations to the I-cache.
+    probe_maint : ``MAINT_BEGIN``, ``MAINT_STEP`` per D-cache line visited, ``MAINT_END``.
+
+    Parameters
+    ----------
+    config : lines, and ``faults.maintenance_ignores_tail`` (the last line of a range that does not end on a line is skipped).
+    """
+
+    class State(enum.Enum, shape=2):
+        IDLE = 0
+        DCACHE = 1
+        ICACHE = 2
+        END = 3
+
+    def __init__(self, *, config: SocConfig):
+        self._config = config
+        super().__init__(
+            {
+                "csr": In(CsrSignature("maint")),
+                "dcache": Out(DCacheMaintSignature()),
+                "inv": Out(InvalidateSignature()),
+                "probe_maint": Out(ProbeSignature(config.data_width)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        csr, dcache, inv, State = self.csr, self.dcache, self.inv, self.State
+        offset = self._config.dcache.offset_bits
+        i_offset = self._config.icache.offset_bits
+        state = Signal(State)
+        op, target = Signal(MaintOp), Signal(2)
+        everything = Signal()
+        first, last = Signal(32), Signal(32)  # byte addresses of lines
+        aborting, error = Signal(), Signal()
+
+        # --- the range of lines that start and length name; one cycle after they change, long before a command can be written
+        end = Signal(33)  # first byte after the range
+        length_is_0 = Signal()
+        range_last, range_empty = Signal(32), Signal()
+        past = Signal(33)
+        m.d.comb += [past.eq(csr.start + csr.length), end.eq(Mux(past[32], 1 << 32, past))]
+        line_mask = Const((1 << 32) - (1 << offset), 32)
+        final = ((end - 1)[:32]) & line_mask
+        ragged = Const(0)
+        if self._config.faults.maintenance_ignores_tail:
+            ragged = end[:offset].any()
+        m.d.sync += [
+            length_is_0.eq(csr.length == 0),
+            range_last.eq(Mux(ragged, final - (1 << offset), final)),
+            range_empty.eq(ragged & (final == (csr.start & line_mask))),
+        ]
+
+        # --- accepting
+        is_range, is_all, is_nothing = Signal(), Signal(), Signal()
+        start = Signal()
+        new_first, new_last = Signal(32), Signal(32)
+        m.d.comb += [
+            is_range.eq(csr.cmd_scope == MaintScope.RANGE),
+            is_all.eq(csr.cmd_scope == MaintScope.ALL),
+            is_nothing.eq((is_range & (length_is_0 | range_empty)) | (csr.cmd_target == 0) | (csr.cmd_scope == 3)),
+            new_first.eq(csr.start & line_mask),
+            new_last.eq(Mux(is_range, range_last, new_first)),
+            start.eq(csr.cmd_written & (csr.cmd_op != 0) & (state == State.IDLE)),
+            csr.status_busy.eq(state != State.IDLE),
+        ]
+        for_i = csr.cmd_target[1] & csr.cmd_op[1]
+        sent = Signal()  # the D-cache has the command
+        m.d.comb += [
+            dcache.req.valid.eq((start & ~is_nothing & csr.cmd_target[0]) | ((state == State.DCACHE) & ~sent)),
+            dcache.req.payload.op.eq(Mux(start, csr.cmd_op, op)),
+            dcache.req.payload.all.eq(Mux(start, is_all, everything)),
+            dcache.req.payload.first.eq(Mux(start, new_first, first)),
+            dcache.req.payload.last.eq(Mux(start, new_last, last)),
+            dcache.abort.eq(aborting & (state == State.DCACHE)),
+        ]
+        with m.If(dcache.req.valid & dcache.req.ready):
+            m.d.sync += sent.eq(1)
+
+        # --- the I-cache's part
+        at = Signal(32)
+        whole = Signal()
+        with m.If(start):
+            m.d.sync += [
+                op.eq(csr.cmd_op),
+                target.eq(csr.cmd_target),
+                everything.eq(is_all),
+                first.eq(new_first),
+                last.eq(new_last),
+                at.eq(csr.start & Const((1 << 32) - (1 << i_offset), 32)),
+                whole.eq(is_all | (((new_last - new_first)[:32] >> i_offset) >= self._config.icache.lines)),
+                sent.eq(dcache.req.valid & dcache.req.ready),
+                aborting.eq(0),
+                error.eq(0),
+            ]
+            with m.If(is_nothing):
+                m.d.sync += state.eq(State.END)
+            with m.Elif(csr.cmd_target[0]):
+                m.d.sync += state.eq(State.DCACHE)
+            with m.Else():
+                m.d.sync += state.eq(Mux(for_i, State.ICACHE, State.END))
+        with m.Elif(csr.cmd_written & csr.cmd_abort & (state != State.IDLE)):
+            m.d.sync += aborting.eq(1)
+
+        with m.Switch(state):
+            with m.Case(State.DCACHE):
+                with m.If(dcache.done):
+                    m.d.sync += error.eq(dcache.error)
+                    with m.If(target[1] & op[1] & ~aborting):
+                        m.d.sync += state.eq(State.ICACHE)
+                    with m.Else():
+                        m.d.sync += state.eq(State.END)
+            with m.Case(State.ICACHE):
+                m.d.comb += inv.req.valid.eq(1)
+                with m.If(inv.req.ready):
+                    m.d.sync += at.eq(at + (1 << i_offset))
+                    with m.If(whole | aborting | (at[i_offset:] == last[i_offset:])):
+                        m.d.sync += state.eq(State.END)
+            with m.Case(State.END):
+                m.d.comb += [
+                    csr.status_done_set.eq(1),
+                    csr.status_aborted_set.eq(aborting),
+                ]
+                m.d.sync += state.eq(State.IDLE)
+        m.d.comb += [
+            inv.req.payload.all.eq(whole),
+            inv.req.payload.addr.eq(Mux(whole, 0, at)),
+            inv.req.payload.cause.eq(Cause.MAINTENANCE),
+            csr.status_error_set.eq(
+                ((state == State.END) & error) | (csr.cmd_written & (csr.cmd_op != 0) & (state != State.IDLE))
+            ),
+            csr.progress.eq(Mux(state == State.DCACHE, dcache.progress, at)),
+        ]
+
+        # --- records
+        p = self.probe_maint
+        with m.If(start):
+            m.d.comb += [
+                p.valid.eq(1),
+                p.record.kind.eq(Kind.MAINT_BEGIN),
+                p.record.addr.eq(csr.start),
+                p.record.aux.eq(Cat(csr.cmd_op, csr.cmd_scope, csr.cmd_target)),
+                p.record.data.eq(csr.length),
+            ]
+        with m.Elif(state == State.END):
+            m.d.comb += [
+                p.valid.eq(1),
+                p.record.kind.eq(Kind.MAINT_END),
+                p.record.addr.eq(first),
+                p.record.flags.eq(Cat(error, aborting)),
+            ]
+        with m.Elif(dcache.step.valid):
+            m.d.comb += [
+                p.valid.eq(1),
+                p.record.kind.eq(Kind.MAINT_STEP),
+                p.record.addr.eq(dcache.step.addr),
+                p.record.flags.eq(Cat(dcache.step.present, dcache.step.dirty)),
+            ]
+        return m

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Ports inside the D-cache: the native CPU port, and the port by which other agents use the lookup pipeline."""
+
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..axi.bus import Resp
+from ..config import SocConfig
+
+__all__ = ["AuxOp", "AuxSignature", "Geometry", "NativeSignature"]
+
+
+class Geometry:
+    """Widths that all parts of the D-cache share, computed once.
+
+    A *line number* is the line's position in the memory window: only addresses of the window are cached, so neither tags
+    nor line numbers hold the bits that are the same for all of it. ``line_bits`` is never smaller than ``index_bits + 1``.
+    """
+
+    def __init__(self, config: SocConfig):
+        cache = config.dcache
+        self.sets, self.ways, self.line_bytes = cache.sets, cache.ways, cache.line_bytes
+        self.data_bytes, self.data_width = config.data_bytes, config.data_width
+        self.words = self.line_bytes // self.data_bytes
+        self.word_bits = (self.words - 1).bit_length()
+        self.byte_bits = (self.data_bytes - 1).bit_length()
+        self.offset_bits, self.index_bits = cache.offset_bits, cache.index_bits
+        self.window_bits = (config.memory.size - 1).bit_length()
+        self.base = config.memory.base
+        self.window_lines = config.memory.size // self.line_bytes
+        self.line_bits = max(self.window_bits - self.offset_bits, self.index_bits + 1)
+        self.tag_bits = self.line_bits - self.index_bits
+        self.size_code = self.byte_bits
+
+    def line_of(self, address):
+        """Line number of a 32-bit byte address inside the window."""
+        used = self.window_bits - self.offset_bits
+        return address[self.offset_bits : self.window_bits][: max(used, 0)]
+
+    def address_of(self, line):
+        """Byte address of a line number."""
+        return (line << self.offset_bits)[: self.window_bits] | self.base
+
+    def in_window(self, address):
+        """Does a 32-bit byte address lie in the memory window?"""
+        if self.window_bits >= 32:
+            return 1
+        return address[self.window_bits :] == self.base >> self.window_bits
+
+
+class NativeSignature(wiring.Signature):
+    """One beat per transfer, seen from the requester. Responses come in order, at the earliest one cycle after the request.
+
+    ``req``: ``addr`` (byte address; the beat is the aligned word around it), ``we``, ``data``, ``strb`` (bytes stored,
+    or asked for), ``size`` (log2 bytes), ``cacheable``, ``tag`` (source line of the driver) and ``meta`` (returned with
+    the response). ``rsp`` has no back-pressure: the requester has room for the response of each request it makes.
+    ``pending``: a request without a response is inside (there is at most one at each clock edge).
+
+    Parameters
+    ----------
+    data_width, meta_width : bits.
+    """
+
+    def __init__(self, *, data_width: int, meta_width: int):
+        self._data_width, self._meta_width = data_width, meta_width
+        super().__init__(
+            {
+                "req": Out(
+                    stream.Signature(
+                        data.StructLayout(
+                            {
+                                "addr": 32,
+                                "we": 1,
+                                "data": data_width,
+                                "strb": data_width // 8,
+                                "size": 3,
+                                "cacheable": 1,
+                                "tag": 16,
+                                "meta": meta_width,
+                            }
+                        )
+                    )
+                ),
+                "rsp": In(data.StructLayout({"valid": 1, "we": 1, "data": data_width, "resp": Resp, "meta": meta_width})),
+                "pending": In(1),
+            }
+        )
+
+    data_width = property(lambda self: self._data_width)
+    meta_width = property(lambda self: self._meta_width)
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self._data_width == other._data_width and self._meta_width == other._meta_width
+
+    def __repr__(self):
+        return f"NativeSignature(data_width={self._data_width}, meta_width={self._meta_width})"
+
+
+class AuxOp(enum.Enum, shape=4):
+    """What an agent other than the CPU asks of a set, in the second stage of the pipeline."""
+
+    NONE = 0
+    WALK_LINE = 1  # maintenance of one line, if present
+    WALK_SET = 2  # maintenance of the first line of the set that the command covers
+    FLASH = 3  # invalidate the whole array
+    EVICT_LINE = 4  # write back if dirty, then drop
+    CLEAN_LINE = 5  # write back if dirty
+    EVICT_SET = 6  # evict a dirty line of the set
+    PREFETCH = 7  # fill the line if absent, into the prefetch slot
+    SNOOP_READ = 8
+    SNOOP_WRITE = 9
+
+
+class AuxSignature(wiring.Signature):
+    """Use of the pipeline, seen from the agent.
+
+    ``valid op line`` hold until ``grant`` (the lookup starts). Exactly one cycle after ``grant`` either ``done``
+    (performed, or nothing to do) or ``retry`` (nothing was changed; ask again) is high.
+    """
+
+    def __init__(self, line_bits: int):
+        self._line_bits = line_bits
+        super().__init__(
+            {"valid": Out(1), "op": Out(AuxOp), "line": Out(line_bits), "grant": In(1), "done": In(1), "retry": In(1)}
+        )
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self._line_bits == other._line_bits
+
+    def __repr__(self):
+        return f"AuxSignature({self._line_bits})"

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Probe records of the D-cache's pipeline (see the linearisation contract in :mod:`rtl.probe`).
+
+Each operation is performed at one clock edge, and its record is valid in the cycle before that edge. A fill is recorded
+when it is decided, one cycle before its AR is valid. At most one operation is in the second stage, and fills end while
+it is empty, so no channel ever has two records in a cycle. The only records that can share a cycle with an operation of
+another agent are a load served by a fill and an uncached access; neither concerns a line of the array.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth import Cat, Const, Module, Mux
+from amaranth.hdl import ValueLike
+
+from ..probe import Cause, Kind
+
+__all__ = ["CoreView", "add_records"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreView:
+    """The pipeline's signals that records are made of; see the names in :class:`~rtl.cache.core.DCacheCore`."""
+
+    core: Any
+    g: Any
+    q: Any
+    resolved: ValueLike
+    failed: ValueLike
+    hit: ValueLike
+    uncached_start: ValueLike
+    uncached_done: ValueLike
+    is_cached: ValueLike
+    found_line: ValueLike
+    found_dirty: ValueLike
+    leaves: ValueLike
+    pushes: ValueLike
+    walking: ValueLike
+    flash: ValueLike
+    cleans: ValueLike
+    allocate: ValueLike
+    alloc_line: ValueLike
+    alloc_cause: ValueLike
+    finish: ValueLike
+    install: ValueLike
+    ending: Any
+    wb_done: Any
+    snoop_done: ValueLike
+    snoop_write: ValueLike
+    snoop_line: ValueLike
+    snoop_dirty: ValueLike
+    snoop_dropped: ValueLike
+    snoop_source: ValueLike
+
+
+def add_records(m: Module, v: CoreView) -> None:
+    """Drives the probe outputs of ``v.core``."""
+    core, g, q = v.core, v.g, v.q
+
+    # --- cpu
+    p = core.probe_cpu
+    error = Mux(v.uncached_done, core.cpu.rsp.resp.as_value()[1], v.failed)
+    m.d.comb += [
+        p.valid.eq((v.resolved & v.is_cached) | v.uncached_start | v.uncached_done),
+        p.record.tag.eq(q.tag),
+        p.record.addr.eq(q.addr & ~Const(g.data_bytes - 1, 32)),
+    ]
+    with m.If(v.uncached_done & q.we):
+        m.d.comb += [p.record.kind.eq(Kind.UNCACHED_STORE_DONE), p.record.flags.eq(error)]
+    with m.Elif(v.uncached_start & q.we):
+        m.d.comb += [p.record.kind.eq(Kind.UNCACHED_STORE), p.record.aux.eq(q.strb), p.record.data.eq(q.data)]
+    with m.Elif(v.uncached_start):
+        m.d.comb += p.valid.eq(0)
+    with m.Else():
+        m.d.comb += [
+            p.record.kind.eq(Mux(v.is_cached, Mux(q.we, Kind.STORE, Kind.LOAD), Kind.UNCACHED_LOAD)),
+            p.record.flags.eq(Cat(error, v.hit)),
+            p.record.aux.eq(q.strb),
+            p.record.data.eq(Mux(q.we, q.data, core.cpu.rsp.data)),
+        ]
+
+    # --- d_line
+    p = core.probe_d_line
+    cause = Mux(v.walking, Cause.MAINTENANCE, Mux(v.allocate, v.alloc_cause, Cause.INJECTOR))
+    evicts = v.leaves & (~v.walking | v.pushes)
+    m.d.comb += [
+        p.valid.eq(v.leaves | v.pushes | v.flash),
+        p.record.kind.eq(Mux(evicts, Kind.EVICT, Mux(v.leaves | v.flash, Kind.INVALIDATE, Kind.CLEAN))),
+        p.record.addr.eq(Mux(v.flash, 0, g.address_of(v.found_line))),
+        p.record.aux.eq(Mux(v.flash, Cause.MAINTENANCE, cause)),
+        p.record.flags.eq(Mux(v.flash, Cat(~v.cleans, Const(1, 1)), v.leaves & v.found_dirty)),
+    ]
+
+    # --- d_fill
+    p = core.probe_d_fill
+    number = 0
+    for way in range(1, g.ways):
+        number = number | Mux(v.ending.way[way], way, 0)
+    ends = v.finish.any()
+    m.d.comb += [
+        p.valid.eq(v.allocate | ends),
+        p.record.kind.eq(Mux(ends, Mux(v.install, Kind.FILL_INSTALL, Kind.FILL_DROP), Kind.FILL_REQUEST)),
+        p.record.addr.eq(g.address_of(Mux(ends, v.ending.line, v.alloc_line))),
+        p.record.aux.eq(Mux(ends, Cat(v.ending.cause, Const(0, 4), Mux(v.install, number, 0)), v.alloc_cause)),
+        p.record.flags.eq(ends & v.ending.error),
+    ]
+
+    # --- d_wb
+    p = core.probe_d_wb
+    m.d.comb += [
+        p.valid.eq(v.wb_done.valid),
+        p.record.kind.eq(Kind.WB_DONE),
+        p.record.addr.eq(g.address_of(v.wb_done.line)),
+        p.record.flags.eq(v.wb_done.error),
+    ]
+
+    # --- snoop
+    p = core.probe_snoop
+    m.d.comb += [
+        p.valid.eq(v.snoop_done),
+        p.record.kind.eq(Mux(v.snoop_write, Kind.SNOOP_WRITE, Kind.SNOOP_READ)),
+        p.record.addr.eq(g.address_of(v.snoop_line)),
+        p.record.aux.eq(v.snoop_source),
+        p.record.flags.eq(Cat(v.snoop_dirty, v.snoop_dropped)),
+    ]
