@@ -19,8 +19,9 @@ class Realigner(wiring.Component):
     register. So the first output comes in the cycle of the first input (combinationally), one beat per cycle follows,
     and one more cycle is needed only where the destination has one beat more than the source.
 
-    A read error ends the movement: bytes of that beat and of all later ones of the command are taken and dropped, ``status.error`` is
-    set. An early ``last`` of the stream ends the command short. ``status.length`` counts the bytes that were pushed.
+    A read error ends the movement: bytes of that beat and of all later ones of the command are taken and dropped,
+    ``status.error`` is set. An early ``last`` of the stream ends the command short. ``status.length`` counts the bytes that
+    were pushed.
 
     Members
     -------

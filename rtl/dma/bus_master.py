@@ -27,10 +27,11 @@ class BusMasterPhase(enum.Enum, shape=2):
 class BusMaster(wiring.Component):
     """Registers ``bm`` (``rtl/pio/table.py``) and the descriptor fetch.
 
-    The first descriptor's ARVALID rises one cycle after ``ctrl.start``; the channel is ready in the second cycle after the descriptor's last
-    beat. The next descriptor is fetched as soon as the one before is used up, also in the middle of a device request.
-    A misaligned pointer, length 0 or a bus error on the fetch ends the list with ``error`` and ``descriptor_error``
-    (``descriptor_addr``). A stop or an abort in the middle of a fetch takes effect when the fetch has been answered.
+    The first descriptor's ARVALID rises one cycle after ``ctrl.start``; the channel is ready in the second cycle after the
+    descriptor's last beat. The next descriptor is fetched as soon as the one before is used up, also in the middle of a
+    device request. A misaligned pointer, length 0 or a bus error on the fetch ends the list with ``error`` and
+    ``descriptor_error`` (``descriptor_addr``). A stop or an abort in the middle of a fetch takes effect when the fetch has
+    been answered.
 
     Members
     -------
@@ -79,6 +80,8 @@ class BusMaster(wiring.Component):
         bad = Signal()  # a beat of the fetch was answered with an error
         fault = Signal()
         busy = phase != BusMasterPhase.IDLE
+        turning = Signal()  # used up, and another descriptor follows
+        m.d.comb += turning.eq((phase == BusMasterPhase.ACTIVE) & (left == 0) & ~final & ~failed & ~aborted)
         m.d.comb += [
             fault.eq(port.fault & (port.fault_tag == tag)),
             self.handoff.eq(csr.ctrl_start & ~busy),
@@ -86,7 +89,7 @@ class BusMaster(wiring.Component):
             csr.cur_desc.eq(current),
             csr.bytes_done.eq(done_bytes),
             port.ready.eq((phase == BusMasterPhase.ACTIVE) & (left != 0) & ~failed & ~aborted & (in_request | ~stopping)),
-            port.wait.eq((phase == BusMasterPhase.ADDRESS) | (phase == BusMasterPhase.DATA)),
+            port.wait.eq((phase == BusMasterPhase.ADDRESS) | (phase == BusMasterPhase.DATA) | turning),
             port.write_to_device.eq(to_device),
             port.addr.eq(address),
             port.avail.eq(left),
@@ -168,7 +171,7 @@ class BusMaster(wiring.Component):
                         m.d.comb += self.complete.eq(1)
                     with m.Elif(stopping):
                         m.d.comb += [self.complete.eq(1), self.complete_stopped.eq(1)]
-                with m.If((left == 0) & ~final & ~failed & ~aborted & ~self.complete):
+                with m.If(turning & ~self.complete):
                     m.d.sync += [phase.eq(BusMasterPhase.ADDRESS), current.eq(following)]
         with m.If(self.complete):
             m.d.sync += phase.eq(BusMasterPhase.IDLE)

@@ -30,14 +30,15 @@ class ChunkFifo(wiring.Component):
     A pushed beat is merged into the open chunk if it belongs to it; otherwise the open chunk is closed, full or not, and a new
     one opened in the same cycle. A full chunk closes by itself one cycle after it became full. Closed chunks queue up and
     leave as bursts of beats: from the first to the last beat that holds a byte, two cycles after closing at the earliest.
-    A beat without strobes is taken and ignored (but for ``last`` in cut-through). With ``cut_through`` the last beat of a command closes
-    its chunk too, so that no remainder stays.
+    A beat without strobes is taken and ignored (but for ``last`` in cut-through). With ``cut_through`` the last beat of a
+    command closes its chunk too, so that no remainder stays.
 
     Flush: while ``flush`` is high pushes are held off; once the queue has run empty the open chunk is sent as a burst marked
     ``remainder``, once. It stays in the open registers until ``commit``, so dropping ``flush`` without ``commit`` keeps it open,
     and the next flush sends it again.
-    Discard: while ``discard`` is high nothing leaves at ``o``; one beat per cycle is thrown away (``discarded``, with ``o.payload``), the open
-    chunk's included, beats already sent excluded. ``clear`` empties everything at once and wins over all else.
+    Discard: while ``discard`` is high nothing leaves at ``o``; one beat per cycle is thrown away (``discarded``, with
+    ``o.payload``), the open chunk's included, beats already sent excluded. ``clear`` empties everything at once and wins
+    over all else.
 
     At rest, with the bus not stuck, the queue is empty and ``open_valid open_addr open_strb open_data`` are the whole content.
 

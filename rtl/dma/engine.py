@@ -191,7 +191,7 @@ class DmaEngine(wiring.Component):
 
         described, described_addr, described_data, described_tag = Signal(), Signal(32), Signal(64), Signal(TAG_WIDTH)
         ended = {}
-        for n, channel in channels.items():
+        for n in channels:
             ended[n] = (
                 Signal(name=f"ended_{n}"),
                 Signal(TAG_WIDTH, name=f"ended_tag_{n}"),

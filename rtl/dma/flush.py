@@ -9,8 +9,8 @@ __all__ = ["FlushPhase", "FlushUnit"]
 
 
 class FlushPhase(enum.Enum, shape=3):
-    """IDLE; RUN: sending and waiting; EXPIRE: the time-out's one cycle, bursts in progress are cut; DISCARD_MEMORY then DISCARD_STREAM:
-    one beat per cycle is thrown away; END: the result is there and waits for ``ack``."""
+    """IDLE; RUN: sending and waiting; EXPIRE: the time-out's one cycle, bursts in progress are cut; DISCARD_MEMORY then
+    DISCARD_STREAM: one beat per cycle is thrown away; END: the result is there and waits for ``ack``."""
 
     IDLE = 0
     RUN = 1
@@ -23,11 +23,12 @@ class FlushPhase(enum.Enum, shape=3):
 class FlushUnit(wiring.Component):
     """Sequences one flush over both directions.
 
-    ``start`` while idle begins; from the next cycle on ``active`` holds off pushes and lets the FIFOs send. It ends, with ``done`` until
-    ``ack`` (one cycle if that is high; pushes stay held off), when both are ``drained`` and every write is answered: ``ok``, or ``bus_error`` if a write was answered with an
-    error meanwhile (a failed remainder was not committed, so it is kept). ``timeout`` cycles (0: never) after the start
-    the rest is discarded instead: ``timed_out`` and ``discarded``. The results hold until the next start; an end in the
-    time-out's cycle wins. ``clear`` (abort) ends a flush at once with no result flag set.
+    ``start`` while idle begins; from the next cycle on ``active`` holds off pushes and lets the FIFOs send. It ends, with
+    ``done`` until ``ack`` (one cycle if that is high; pushes stay held off), when both are ``drained`` and every write is
+    answered: ``ok``, or ``bus_error`` if a write was answered with an error meanwhile (a failed remainder was not committed,
+    so it is kept). ``timeout`` cycles (0: never) after the start the rest is discarded instead: ``timed_out`` and
+    ``discarded``. The results hold until the next start; an end in the time-out's cycle wins. ``clear`` (abort) ends a flush
+    at once with no result flag set.
 
     Members
     -------

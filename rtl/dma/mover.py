@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The mover: takes descriptors as a stream, moves the bytes, returns a status for each. Data path of the DMA engine; stands alone too."""
+"""The mover: takes descriptors as a stream, moves the bytes, returns a status for each. Data path of the DMA engine; stands
+alone too."""
 
 from amaranth.hdl import Const, Module, Mux, ResetInserter, Signal
 from amaranth.lib import stream, wiring
@@ -22,16 +23,17 @@ class Mover(wiring.Component):
     """Memory to memory, memory to stream, stream to memory; any alignment; one chunk FIFO in front of each destination.
 
     Commands are carried out in order; reads of the next ones run ahead while ``read_beats`` allows. ARVALID rises one
-    cycle after the handshake of ``cmd``; a source beat is pushed into the chunk FIFO in the cycle in which it arrives. The status comes when
-    the command's last byte is in the FIFO: what has not filled a chunk stays there until it is touched or flushed (see
-    :class:`~rtl.dma.chunk_fifo.ChunkFifo`, :class:`~rtl.dma.flush.FlushUnit`).
+    cycle after the handshake of ``cmd``; a source beat is pushed into the chunk FIFO in the cycle in which it arrives. The
+    status comes when the command's last byte is in the FIFO: what has not filled a chunk stays there until it is touched or
+    flushed (see :class:`~rtl.dma.chunk_fifo.ChunkFifo`, :class:`~rtl.dma.flush.FlushUnit`).
 
-    Errors: a read error ends the movement of its command (``status.error``, ``status.addr``); the bytes of the beat in error and of
-    all later beats are not moved. A write error shows as ``write_error`` with address and tag, its chunk is lost, unless the chunk is
-    the remainder that a flush sends: that one is kept.
+    Errors: a read error ends the movement of its command (``status.error``, ``status.addr``); the bytes of the beat in error
+    and of all later beats are not moved. A write error shows as ``write_error`` with address and tag, its chunk is lost,
+    unless the chunk is the remainder that a flush sends: that one is kept.
 
     ``clear`` (a pulse) drops all commands and all that the FIFOs hold, without breaking a bus handshake: a presented
-    AR or AW is finished, bursts are completed with no strobes, beats of outstanding reads are ignored. Until ``idle`` no command is accepted.
+    AR or AW is finished, bursts are completed with no strobes, beats of outstanding reads are ignored. Until ``idle`` no
+    command is accepted.
 
     Parameters
     ----------
@@ -43,8 +45,8 @@ class Mover(wiring.Component):
     Members
     -------
     cmd, status, m_axi (ID 0), s_axis, m_axis : the data path; commands and status as in ``rtl/dma/ports.py``.
-    flush, flush_timeout, flush_busy, flush_done, flush_ack, flush_ok, flush_bus_error, flush_timed_out, flush_discarded : the flush command.
-    clear, idle : see above.
+    flush, flush_timeout, flush_busy, flush_done, flush_ack, flush_ok, flush_bus_error, flush_timed_out, flush_discarded :
+    the flush command. clear, idle : see above.
     level_to_memory, level_to_stream : bytes in the open chunks.
     pushed_to_memory, pushed_to_stream : bytes that entered a FIFO in this cycle.
     write_error, write_error_addr, write_error_tag : a chunk was lost.

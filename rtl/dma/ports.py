@@ -35,8 +35,8 @@ class DeviceRequestSignature(wiring.Signature):
     After a device-to-memory request has been accepted (never before), the device sends exactly ``length`` bytes on its
     stream, packed from byte lane 0, every beat full but the last, ``last`` on the request's last beat. A device that is
     aborted sets ``last`` early, or sends no more and shows its next request with its stream's ``valid`` low: either ends
-    the request. The next request may be presented while the data of the one before is still on its way; it is accepted after them.
-    For an accepted memory-to-device request the engine moves ``length`` bytes toward offset ``addr``; they arrive when
+    the request. The next request may be presented while the data of the one before is still on its way; it is accepted after
+    them. For an accepted memory-to-device request the engine moves ``length`` bytes toward offset ``addr``; they arrive when
     their chunk leaves the FIFO, which may be much later (S7).
     """
 
@@ -118,8 +118,8 @@ class ChannelSignature(wiring.Signature):
     """A channel (system channel or bus master), seen from the engine's sequencer.
 
     ``ready``: the channel can serve a request (within a request: its next segment); ``addr avail tag write_to_device`` are
-    valid: ``avail`` bytes from memory address ``addr`` on. ``final``: no bytes follow those ``avail`` ones. ``hold``: the channel keeps the engine (block mode).
-    ``wait``: the channel is busy, but not ready yet (a descriptor is being fetched).
+    valid: ``avail`` bytes from memory address ``addr`` on. ``final``: no bytes follow those ``avail`` ones. ``hold``: the
+    channel keeps the engine (block mode). ``wait``: the channel is busy, but not ready yet (a descriptor is being fetched).
     ``begin``: a request was accepted. ``moved`` for one cycle: ``length`` bytes of a segment are in the FIFO, ``error`` if it
     was cut by a bus error. ``finish`` for one cycle, after the last ``moved`` of a request: the request is over, ``last``: it
     was the device's last. ``fault`` for one cycle: a chunk of transfer ``fault_tag`` was lost on a bus error. ``abort`` for

@@ -19,8 +19,8 @@ class BurstReader(wiring.Component):
 
     ARVALID rises one cycle after a command's handshake, and a command is accepted in the cycle in which the last burst of the one
     before is (one single-burst command per cycle). A burst is only requested when the buffer has room for all of it, counting
-    what is still on its way, so ``r`` is always ready and several reads are in flight. A beat passes to ``o`` in the cycle in which it arrives when
-    the buffer is empty.
+    what is still on its way, so ``r`` is always ready and several reads are in flight. A beat passes to ``o`` in the cycle
+    in which it arrives when the buffer is empty.
 
     ``clear`` (a pulse) drops the commands, what is buffered and everything still to come: an AR already presented is finished,
     its beats are taken and ignored. Until ``idle`` no command is accepted.

@@ -32,8 +32,8 @@ class SequencerPhase(enum.Enum, shape=3):
 
 
 class Sequencer(wiring.Component):
-    """Serves requests in the order in which the device makes them; a request is accepted when its channel is ``ready``, has the same
-    direction, and no other channel holds the engine (block mode). A request is one segment, or one per descriptor it
+    """Serves requests in the order in which the device makes them; a request is accepted when its channel is ``ready``, has
+    the same direction, and no other channel holds the engine (block mode). A request is one segment, or one per descriptor it
     touches. What exceeds the channel's bytes is dropped: not read (memory to device), or taken from the stream and thrown away.
 
     ``abort`` (a pulse) ends the request; none is accepted until the mover is idle and the device's packet is over (its
@@ -42,8 +42,8 @@ class Sequencer(wiring.Component):
     Members
     -------
     request, channel_0 .. channel_<n-1>, channel_4 : device and channels. cmd, status : mover.
-    stall : no command may be accepted in this cycle. segment : one was (not for a drop command), for the bytes from ``device_addr`` on.
-    packet_last : a beat with ``last`` was taken from the device's stream. stream_valid : it offers a beat.
+    stall : no command may be accepted in this cycle. segment : one was (not for a drop command), for the bytes from
+    ``device_addr`` on. packet_last : a beat with ``last`` was taken from the device's stream. stream_valid : it offers a beat.
     fault, fault_tag : a chunk of that transfer was lost; passed on to the channels.
     drain : the engine takes and throws away the device's beats. mover_idle : see above.
     """

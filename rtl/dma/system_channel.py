@@ -14,11 +14,12 @@ __all__ = ["SystemChannel"]
 class SystemChannel(wiring.Component):
     """Registers ``ch<n>`` and what they promise (``rtl/pio/table.py``).
 
-    ``ctrl.start`` loads ``addr`` and ``count`` and arms the channel, one cycle later it is ``ready`` (unless masked). The direction and
-    demand/block are taken at the start, ``auto_init`` when terminal count is reached. After each request, in this order: a bus error ends
-    the transfer with ``error``; residue 0 is terminal count (with auto-init the channel reloads and goes on, unless it is to stop);
-    a stop, or the device's last request, ends it with ``stopped`` and keeps the residue. ``abort`` ends it at once with ``error``.
-    A chunk of this transfer that is lost later sets ``error`` (and ends the transfer if it still runs).
+    ``ctrl.start`` loads ``addr`` and ``count`` and arms the channel, one cycle later it is ``ready`` (unless masked). The
+    direction and demand/block are taken at the start, ``auto_init`` when terminal count is reached. After each request, in
+    this order: a bus error ends the transfer with ``error``; residue 0 is terminal count (with auto-init the channel reloads
+    and goes on, unless it is to stop); a stop, or the device's last request, ends it with ``stopped`` and keeps the residue.
+    ``abort`` ends it at once with ``error``. A chunk of this transfer that is lost later sets ``error`` (and ends the
+    transfer if it still runs).
 
     In block mode ``port.hold`` is high from the first request to the end of the transfer: no other channel is served.
 

@@ -25,10 +25,10 @@ class BurstWriter(wiring.Component):
 
     A beat moves from ``i`` into the W register in its handshake's cycle and is on the bus one cycle later; AW appears together
     with the first W beat. One beat per cycle; the next burst's AW does not wait for responses (up to ``outstanding``).
-    ``hold`` (a level) keeps the first beat of a burst out of the W register until AW has been accepted: so a burst that memory does not
-    accept hands nothing over. It must end by itself (time-out): AXI subordinates may wait for WVALID before AWREADY.
-    ``truncate`` (a pulse): the rest of the burst in progress will not come, beats with no strobes finish it; ``i`` is not taken in
-    that cycle nor while padding.
+    ``hold`` (a level) keeps the first beat of a burst out of the W register until AW has been accepted: so a burst that
+    memory does not accept hands nothing over. It must end by itself (time-out): AXI subordinates may wait for WVALID before
+    AWREADY. ``truncate`` (a pulse): the rest of the burst in progress will not come, beats with no strobes finish it; ``i``
+    is not taken in that cycle nor while padding.
 
     Members
     -------
@@ -149,7 +149,8 @@ class BurstWriter(wiring.Component):
 
 
 class StreamWriter(wiring.Component):
-    """Sends the beats of a chunk FIFO to the device: ``user`` is the beat's device address, ``keep`` its strobes, ``last`` the chunk's.
+    """Sends the beats of a chunk FIFO to the device: ``user`` is the beat's device address, ``keep`` its strobes, ``last``
+    the chunk's.
 
     Combinational, so that a beat has left the FIFO exactly when the device has taken it. A beat without strobes is swallowed.
     ``truncate`` (a pulse): a beat that waits for the device at that time is not withdrawn but becomes a null beat (``keep`` 0).

@@ -25,7 +25,8 @@ def stable(name: str, before: tuple | None, valid: int, ready: int, payload: tup
 
 
 async def accepted(ctx, ready) -> None:
-    """Waits for the edge at which ``ready`` is high. (``ctx.tick().until`` would leave an open generator in a background bench.)"""
+    """Waits for the edge at which ``ready`` is high. (``ctx.tick().until`` would leave an open generator in a background
+    bench.)"""
     while not (await ctx.tick().sample(ready))[2]:
         pass
 

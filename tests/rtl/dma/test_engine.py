@@ -6,7 +6,6 @@ from amaranth.back import verilog
 
 from rtl.config import SocConfig
 from rtl.dma.engine import DmaEngine
-from rtl.probe import Kind
 
 from .bench import Bench, split
 from .helpers import BASE
@@ -49,9 +48,7 @@ def test_lengths_at_odd_addresses(width, chunk, to_device):
 def test_page(to_device):
     async def test(b):
         source = b.mem.peek(BASE + 0x0FFF, 4096) if to_device else bytes(b.device[0x11 : 0x11 + 4096])
-        await b.transfer(
-            mem_addr=BASE + 0x0FFF, dev_addr=0x11, length=4096, to_device=to_device, sizes=split(4096, 256)
-        )
+        await b.transfer(mem_addr=BASE + 0x0FFF, dev_addr=0x11, length=4096, to_device=to_device, sizes=split(4096, 256))
         assert await b.flush() == (1, 0, 0)
         b.check()
         got = bytes(b.device[0x11 : 0x11 + 4096]) if to_device else b.mem.peek(BASE + 0x0FFF, 4096)
