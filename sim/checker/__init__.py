@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The flush checker: driver calls, probe events and the platform description in, findings out.
+
+It imports no scenario, no reference model and no simulator. :func:`check` decides by may-state: what some timing of this
+driver could do, not what this run's luck did.
+"""
+
+from sim.record import Run
+
+from .findings import Access, Finding, Party, Severity
+from .replay import check_directory
+from .report import render, render_all
+from .rules import MAY_CAUSE, RULES, SOURCES, Rule
+
+__all__ = [
+    "MAY_CAUSE",
+    "RULES",
+    "SOURCES",
+    "Access",
+    "Finding",
+    "Party",
+    "Rule",
+    "Severity",
+    "check",
+    "check_directory",
+    "render",
+    "render_all",
+]
+
+
+def check(run: Run) -> list[Finding]:
+    """All findings of one run, in the order in which the rules were broken; empty for a correct driver."""
+    from .engine import Engine
+
+    return Engine(run).run()

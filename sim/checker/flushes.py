@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What cache maintenance takes away from the may-state, and what it must not: R07's losses, R08, R21."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from sim.record import Event
+
+from . import pio
+from .access import letter
+from .calls import Flush, OpenCall, mdl_ranges, pairs
+from .findings import Access, Party, Severity, site_text
+from .state import Line, Range, merge, subtract
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["by_address_done", "ke_flush_done", "maintained", "virtual"]
+
+CLEAN, INVALIDATE = 1, 2
+D, I = 1, 2  # noqa: E741 (the cache is called that)
+_FLUSHING = ("KeFlushIoBuffers", "FlushAdapterBuffers", "PutScatterGatherList", "MapTransferEx", "FlushAdapterBuffersEx")
+
+
+def maintained(engine: "Engine", begin: Event, at: int) -> None:
+    """A maintenance command completed in hardware. ``at``: place of its beginning; later stores are not covered."""
+    op, scope, target = begin[5] & 3, begin[5] >> 2 & 3, begin[5] >> 4 & 3
+    call, parent = _context(engine)
+    ranges: list[Range] | None
+    if scope == 2:
+        ranges = None
+    elif scope == 1:
+        end = begin[4] + begin[6]
+        if engine.ignores_tail and end & engine.low:
+            end &= -engine.line_bytes
+        ranges = [(begin[4], end - begin[4])] if end > begin[4] else []
+    else:
+        ranges = [(begin[4], 1)]
+    for open_call in (call, parent):
+        if open_call is not None:
+            open_call.maintained += 1
+    if parent is None:
+        who = Access(f"CacheMaintenance ({_NAMES[op]})", begin[0], call.site if call is not None else None)
+    else:
+        who = Access(parent.name, parent.cycle, parent.site)
+    subjects = [t.subject for t in parent.flushed] if parent is not None else []
+    by_address = parent is None
+    _apply(engine, op, target, ranges, at, who, subjects, by_address, real=True)
+
+
+_NAMES = {0: "nothing", 1: "clean", 2: "invalidate", 3: "clean+invalidate"}
+
+
+def _context(engine: "Engine") -> tuple[OpenCall | None, OpenCall | None]:
+    """The CacheMaintenance call in progress, and the flush call it belongs to (None if the driver asked by address)."""
+    call = parent = None
+    for open_call in engine.calls.values():
+        if open_call.name == "CacheMaintenance":
+            call = open_call
+    if call is None or call.args.get("requested_by") != "hal":
+        return call, None
+    for open_call in engine.calls.values():
+        if open_call.number < call.number and open_call.name in (*_FLUSHING, "AllocateCommonBuffer"):
+            parent = open_call
+    return call, parent
+
+
+def virtual(engine: "Engine", call: OpenCall, ranges: list[Range], steps: Iterable[tuple[int, int]]) -> None:
+    """On a coherent platform a flush does nothing; for the question "and elsewhere?" it has the effect it would have there."""
+    who = Access(call.name, call.cycle, call.site)
+    for op, target in steps:
+        _apply(engine, op, target, ranges, call.position, who, [t.subject for t in call.flushed], False, real=False)
+
+
+def _touched(engine: "Engine", ranges: list[Range] | None) -> Iterable[Line]:
+    lines = engine.lines
+    if ranges is None:
+        yield from lines.values()
+        return
+    for address, length in ranges:
+        first, last = address >> engine.shift, address + max(length, 1) - 1 >> engine.shift
+        if last - first > len(lines):
+            yield from [line for key, line in lines.items() if first <= key <= last]
+        else:
+            for key in range(first, last + 1):
+                line = lines.get(key)
+                if line is not None:
+                    yield line
+
+
+def _apply(
+    engine: "Engine",
+    op: int,
+    target: int,
+    ranges: list[Range] | None,
+    at: int,
+    who: Access,
+    subjects: list[tuple[str, int]],
+    by_address: bool,
+    *,
+    real: bool,
+) -> None:
+    for line in _touched(engine, ranges):
+        if target & D:
+            covered = line.store_n < at
+            if op & CLEAN and line.dirty and covered:
+                if line.hazard:
+                    _commits_old(engine, line, who, by_address)
+                if real and not engine.coherent and (engine.unification or line.pending):
+                    line.unsure = True  # no answer from memory yet: still counts as dirty
+                else:
+                    line.dirty = 0
+            if op & INVALIDATE:
+                if line.dirty and covered and not op & CLEAN:
+                    line.lost |= line.dirty
+                    whose = [*subjects, *([line.hazard_of.subject] if line.hazard and line.hazard_of else [])]
+                    line.lost_by = (engine.cpu(line.store), who, whose)
+                    line.dirty = 0
+                    line.hot = True
+                if line.fill_n < at:
+                    line.fill_n, line.fill = -1, None
+                if line.stale_n < at:
+                    line.stale = 0
+            if not line.dirty:
+                line.hazard = 0
+        if target & I and op & INVALIDATE:
+            if line.ifill_n < at:
+                line.ifill_n, line.ifill = -1, None
+            # where the CPU speculates, the I-cache may at once refill from memory that is older than a dirty line
+            line.istale = line.istale & line.dirty if engine.speculates else 0
+        if line.hot and not (line.flight or line.stale or line.poison or line.lost or line.hazard or line.pio or line.watch):
+            line.hot = False
+
+
+def _commits_old(engine: "Engine", line: Line, who: Access, by_address: bool) -> None:
+    """R08. A late KeFlushIoBuffers is a consequence of the one that is missing before (R02); clean by address as the
+    operation after a read is an error of its own."""
+    transfer = line.hazard_of
+
+    def build() -> dict[str, Any]:
+        return {
+            "detail": f"{who.what} cleans lines that were dirty before {transfer.what} wrote them: old bytes may go over the device's",
+            "accesses": [engine.cpu(line.store), who],
+            "missing": f"flush before the transfer started at {site_text(transfer.site)}, and only invalidate at {site_text(who.site)}",
+            "transfer": transfer.number,
+        }
+
+    start = transfer.start_finding
+    own = by_address and start is not None and start.rule in ("R02", "R13") and not transfer.flushes_used
+    if own:
+        start.never.discard("R08")
+    engine.note(
+        "R08",
+        (transfer.number, who.cycle),
+        build,
+        line,
+        line.hazard,
+        subjects=[transfer.subject],
+        never={"R02", "R13"} if own else (),
+        party=letter(engine, transfer) if start is None else None,
+    )
+    line.poison |= line.hazard
+    line.poison_of = transfer
+    line.hot = True
+
+
+def ke_flush_done(engine: "Engine", call: OpenCall) -> None:
+    """End of KeFlushIoBuffers: remembered for the transfer or PIO read it is for."""
+    whole = mdl_ranges(call.args.get("mdl"))
+    read, dma = bool(call.args.get("read_operation")), bool(call.args.get("dma_operation"))
+    if engine.coherent:
+        steps = {(True, True): [(3, D | I)], (True, False): [(1, D), (2, I)]}.get((read, dma), [(1, D)])
+        virtual(engine, call, whole, steps)
+    cached = subtract(whole, [b.range for b in engine.buffers.values() if not b.cached])
+    worked = engine.coherent or call.maintained > 0 or not cached
+    flush = Flush(
+        call.number,
+        call.name,
+        call.site,
+        call.cycle,
+        call.position,
+        engine.n,
+        merge(whole),
+        merge(whole),
+        read,
+        dma,
+        worked=worked,
+    )
+    if not worked or (engine.coherent and call.maintained):
+        _wrong_flag(engine, flush)
+    pio.flushed(engine, flush)
+    _remember(engine, flush)
+
+
+def _remember(engine: "Engine", flush: Flush) -> None:
+    if not flush.served_pio:
+        for older in engine.flushes:
+            older.left = subtract(older.left, flush.left)
+        engine.flushes = [older for older in engine.flushes if older.left]
+    engine.flushes.append(flush)
+
+
+def _wrong_flag(engine: "Engine", flush: Flush) -> None:
+    def build() -> dict[str, Any]:
+        if engine.coherent:
+            detail, missing = "cache maintenance on hardware that is coherent", "the platform flag from sys.features.coherent"
+        else:
+            detail = f"{flush.text} at {site_text(flush.site)} did nothing, and the hardware is not coherent"
+            missing = "the platform flag from sys.features.coherent: the HAL was told that the platform is coherent"
+        return {"detail": detail, "accesses": [engine.called(flush)], "missing": missing}
+
+    draft = engine.note("R21", ("flag",), build, severity=Severity.WARNING, subjects=[flush.subject], party=Party.INTERFACE)
+    draft.ranges += flush.ranges
+
+
+def adapter_maintained_when_coherent(engine: "Engine", call: OpenCall) -> None:
+    """FlushAdapterBuffers did cache work on coherent hardware: the same wrong flag."""
+    if engine.coherent and call.maintained:
+        _wrong_flag(engine, Flush(call.number, call.name, call.site, call.cycle, call.position, engine.n, [], []))
+
+
+def by_address_done(engine: "Engine", call: OpenCall) -> None:
+    """End of maintenance that the driver asked for by address: covers a transfer as a flush does, if it is of the D-cache."""
+    args = call.args
+    op = {"clean": 1, "invalidate": 2, "clean+invalidate": 3}.get(args.get("op"), 0)
+    ranges = args.get("ranges")
+    covered = [(engine.memory[0], engine.memory[1] - engine.memory[0])] if ranges is None else pairs(ranges)
+    flush = Flush(
+        call.number,
+        f"maintenance by address ({args.get('op')})",
+        call.site,
+        call.cycle,
+        call.position,
+        engine.n,
+        covered,
+        list(covered),
+        by_address=True,
+        op=op,
+    )
+    pio.flushed(engine, flush)
+    if args.get("target") != "i":
+        _remember(engine, flush)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""PIO reads into memory and instruction fetches: R17, R18, and R19, R22, R23 of the flush after a PIO read."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from sim.record import Event
+
+from . import access
+from .calls import Flush, OpenCall, Pio, flag, pairs
+from .findings import Access, Party, Severity, site_text
+from .state import Line, intersect, line_masks, mask_ranges, subtract
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["declare", "fetch", "flushed", "handed_on"]
+
+
+def declare(engine: "Engine", call: OpenCall) -> None:
+    """The CPU stored PIO data: a register-buffer routine ended, or the driver says so (CpuCopy)."""
+    read = Pio(len(engine.pios) + 1, call.name, call.site, call.cycle, engine.n, pairs(call.args.get("ranges")))
+    engine.pios.append(read)
+    for address, mask in line_masks(read.ranges, engine.line_bytes).items():
+        line = engine.line(address)
+        line.pio |= mask
+        line.pio_of = read
+        line.hot = True
+
+
+def flushed(engine: "Engine", flush: Flush) -> None:
+    """A flush call came after the PIO reads whose bytes it covers. Only KeFlushIoBuffers(TRUE, FALSE) pays what they owe."""
+    for read in engine.pios:
+        common = intersect(read.ranges, flush.ranges)
+        if not common:
+            continue
+        owing = False
+        for address, mask in line_masks(common, engine.line_bytes).items():
+            line = engine.lines.get(address >> engine.shift)
+            if line is not None and line.pio & mask and line.pio_of is read:
+                owing = True
+                if flush.read and not flush.dma and not flush.by_address:
+                    # what the hardware left behind in spite of the call stays owed
+                    line.pio &= ~mask | line.dirty | line.istale
+        if owing:
+            read.flushes.append(flush)
+            if flush.read and not flush.dma:
+                flush.served_pio = True
+
+
+def handed_on(
+    engine: "Engine",
+    line: Line,
+    mask: int,
+    who: Access,
+    how: str,
+    *,
+    memory: bool,
+    fetch: bool,
+    key: Iterable[Any],
+    subjects: Iterable[tuple[str, int]] = (),
+) -> None:
+    """R17: PIO bytes meet somebody who does not look the D-cache up (``memory``) or looks the I-cache up (``fetch``)."""
+    bytes_, read = line.pio & mask, line.pio_of
+    if not bytes_ or read is None:
+        return
+    risk = bytes_ & ((line.dirty if memory or fetch else 0) | (line.istale if fetch else 0))
+    if not risk and any(flush.by_address for flush in read.flushes):
+        return
+    own = [f for f in read.flushes if not f.by_address]
+    right = [f for f in own if f.read and not f.dma]
+    never = {"R12", "R19", "R20", "R21", "R22", "R23"}
+    about: list[tuple[str, int]] = [read.subject, *subjects]
+    if right:
+        flush = right[-1]
+        about.append(flush.subject)
+        if subtract(mask_ranges(line.addr, bytes_), flush.ranges):
+            _short(engine, read, flush)
+            never.discard("R19")
+        elif not flush.worked:
+            never.discard("R21")
+        elif line.unsure:
+            never.discard("R20")
+            _unanswered(engine, read, flush, line, bytes_)
+    else:
+        wrong = [f for f in own if not f.served_dma]
+        if wrong:
+            flush = wrong[-1]
+            about.append(flush.subject)
+            never -= _wrong(engine, read, flush)
+            if not risk:
+                return  # the wrong call is the finding; it has done what was needed
+
+    def build() -> dict[str, Any]:
+        return {
+            "detail": f"bytes that {read.name} at {site_text(read.site)} stored are {how}, and no KeFlushIoBuffers(Mdl, TRUE, FALSE) "
+            "came between: they may be in the D-cache only, and the I-cache may hold older ones",
+            "accesses": [engine.called(read), who],
+            "missing": f"KeFlushIoBuffers(Mdl, ReadOperation=TRUE, DmaOperation=FALSE) after the {read.name} at {site_text(read.site)}, "
+            f"before {who.what} at {site_text(who.site)}",
+        }
+
+    severity = Severity.POSSIBLE if risk else Severity.WARNING
+    engine.note("R17", (read.number, *key), build, line, bytes_, severity=severity, subjects=about, never=never)
+
+
+def _short(engine: "Engine", read: Pio, flush: Flush) -> None:
+    def build() -> dict[str, Any]:
+        return {
+            "detail": f"the flush at {site_text(flush.site)} covers less than the PIO read at {site_text(read.site)} stored",
+            "accesses": [engine.called(read), engine.called(flush)],
+            "missing": "KeFlushIoBuffers(Mdl, ReadOperation=TRUE, DmaOperation=FALSE) over the whole MDL chain",
+        }
+
+    draft = engine.note("R19", (flush.number,), build, severity=Severity.WARNING, subjects=[read.subject, flush.subject])
+    draft.ranges = subtract(read.ranges, flush.ranges)
+
+
+def _unanswered(engine: "Engine", read: Pio, flush: Flush, line: Line, bytes_: int) -> None:
+    def build() -> dict[str, Any]:
+        return {
+            "detail": "maintenance was reported done before memory had answered the write-backs",
+            "accesses": [engine.called(read), engine.called(flush)],
+            "missing": f"maintenance to the point of coherency in the flush at {site_text(flush.site)}",
+        }
+
+    engine.note("R20", ("hw", flush.number), build, line, bytes_, subjects=[read.subject, flush.subject], party=Party.INTERFACE)
+
+
+def _wrong(engine: "Engine", read: Pio, flush: Flush) -> set[str]:
+    rules = set()
+    for rule, wrong, what in (
+        ("R22", not flush.read, f"ReadOperation={flag(flush.read)}"),
+        ("R23", flush.dma, f"DmaOperation={flag(flush.dma)}"),
+    ):
+        if not wrong:
+            continue
+        rules.add(rule)
+
+        def build(what: str = what) -> dict[str, Any]:
+            return {
+                "detail": f"{what} after the PIO read at {site_text(read.site)}",
+                "accesses": [engine.called(read), engine.called(flush)],
+                "missing": f"KeFlushIoBuffers(Mdl, ReadOperation=TRUE, DmaOperation=FALSE) at {site_text(flush.site)}",
+            }
+
+        draft = engine.note(rule, ("ke", flush.number), build, subjects=[read.subject, flush.subject], latent=engine.coherent)
+        draft.ranges = intersect(read.ranges, flush.ranges)
+    return rules
+
+
+def fetch(engine: "Engine", line: Line, event: Event) -> None:
+    """An instruction fetch looks the I-cache up and memory, never the D-cache."""
+    mask = event[5] << (event[4] & -engine.beat & engine.low)
+    old = (line.dirty | line.istale) & mask
+    if event[3]:
+        who = engine.cpu(event)
+        if line.hot:
+            for transfer in tuple(line.flight):
+                access.touched(engine, line, transfer, mask, who, event)
+            if line.pio & mask:
+                handed_on(engine, line, mask, who, "fetched", memory=True, fetch=True, key=("f", event[3]))
+            access.harm(engine, line, mask & ~line.stale, who, event[3])
+        if old:
+            _r18(engine, line, old, who, event)
+    # whatever this fetch fills, or finds, may be older than the dirty bytes
+    line.istale |= line.dirty & mask
+    if line.watch:
+        access.evidence(engine, line, event, event[5], f"{engine.cpu(event)} returned")
+
+
+def _r18(engine: "Engine", line: Line, old: int, who: Access, event: Event) -> None:
+    subjects = []
+    if line.pio & old and line.pio_of is not None:
+        subjects.append(line.pio_of.subject)
+        subjects += [flush.subject for flush in line.pio_of.flushes]
+    for transfer in (line.istale_of, line.hazard_of):
+        if transfer is not None:
+            subjects.append(transfer.subject)
+    dirty = bool(line.dirty & old)
+
+    def build() -> dict[str, Any]:
+        transfer = line.istale_of
+        if dirty:
+            detail, before = "the newest bytes may be in the D-cache only, memory is older", engine.cpu(line.store)
+        elif transfer is not None:
+            detail, before = f"the I-cache may hold a line filled before {transfer.what} wrote it", engine.started(transfer)
+        else:
+            detail, before = "the I-cache may hold a line older than the newest store", engine.cpu(line.store)
+        return {
+            "detail": f"instruction fetch: {detail}",
+            "accesses": [before, who],
+            "missing": f"clean of the D-cache and invalidate of the I-cache after {before.what} at {site_text(before.site)}, "
+            f"before the fetch at {site_text(who.site)}"
+            + ("" if transfer is not None and not dirty else " (KeFlushIoBuffers(Mdl, TRUE, FALSE))"),
+            "transfer": None if transfer is None else transfer.number,
+        }
+
+    key = tuple(sorted(subjects))
+    engine.note("R18", (event[3], key), build, line, old, subjects=subjects)
