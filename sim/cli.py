@@ -11,7 +11,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
 
 from rtl.config import ConfigError
 
@@ -52,15 +54,14 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument(
         "names", nargs="*", metavar="NAME", help="names, prefixes or patterns like 'dma-read/*/no-*' (all without)"
     )
-    running.add_argument("--quick", action="store_true", help="every scenario at its smallest telling size")
-    running.add_argument("--payload", metavar="FILE", help="the bytes to move, 1 byte to 1 MiB (default: docs/scenarios.md)")
-    running.add_argument("--seed", default="1", metavar="N", help="seed of everything random (default 1)")
-    running.add_argument("--sim", dest="simulator", default="verilator", metavar="|".join(SIMULATORS), help="simulator")
-    running.add_argument("--config", metavar="FILE.toml", help="hardware configuration")
     running.add_argument("--waves", action="store_true", help="record waves (with exactly one scenario)")
-    running.add_argument("--jobs", default="2", metavar="N", help="simulator processes at a time (default 2)")
-    running.add_argument("--results", default="build/sim", metavar="DIR", help="where results go (default build/sim)")
     running.add_argument("--keep", action="store_true", help="keep every run's record, not only those of failures")
+    _add_run_options(running)
+
+    waving = commands.add_parser("waves", help="run one scenario and write its waves with a GTKWave save file")
+    waving.add_argument("name", metavar="NAME")
+    waving.add_argument("--open", action="store_true", help="open them in GTKWave")
+    _add_run_options(waving)
 
     explaining = commands.add_parser("explain", help="what happens in a scenario, step by step")
     explaining.add_argument("name", metavar="NAME")
@@ -75,6 +76,16 @@ def _parser() -> argparse.ArgumentParser:
     verilog.add_argument("--config", metavar="FILE.toml", help="hardware configuration")
     verilog.add_argument("--output", default="build/verilog", metavar="DIR", help="folder (default build/verilog)")
     return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="every scenario at its smallest telling size")
+    parser.add_argument("--payload", metavar="FILE", help="the bytes to move, 1 byte to 1 MiB (default: docs/scenarios.md)")
+    parser.add_argument("--seed", default="1", metavar="N", help="seed of everything random (default 1)")
+    parser.add_argument("--sim", dest="simulator", default="verilator", metavar="|".join(SIMULATORS), help="simulator")
+    parser.add_argument("--config", metavar="FILE.toml", help="hardware configuration")
+    parser.add_argument("--jobs", default="2", metavar="N", help="simulator processes at a time (default 2)")
+    parser.add_argument("--results", default="build/sim", metavar="DIR", help="where results go (default build/sim)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -130,31 +141,26 @@ def _summary(summary: "RunSummary", options: RunOptions) -> list[str]:
     return lines
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    options = prepare(
-        names=arguments.names,
-        payload=arguments.payload,
-        config=arguments.config,
-        seed=arguments.seed,
-        simulator=arguments.simulator,
-        quick=arguments.quick,
-        waves=arguments.waves,
-        keep=arguments.keep,
-        jobs=arguments.jobs,
-        results=arguments.results,
-    )
+def _simulate(options: RunOptions, out: Console) -> "RunSummary":
+    """Runs the scenarios with progress on ``out``."""
     from .build import BuildError  # these take a while to import, and 'list' should not wait for them
-    from .report.files import write_json, write_junit
     from .runner import run
 
-    out = console()
     progress = Progress(out)
     try:
-        summary = run(options, progress)
+        return run(options, progress)
     except BuildError as error:
         raise _Failed(str(error)) from None
     finally:
         progress.close()
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from .report.files import write_json, write_junit
+
+    options = _prepare(arguments, arguments.names, waves=arguments.waves, keep=arguments.keep)
+    out = console()
+    summary = _simulate(options, out)
     again = {scenario.name: _again(options, arguments, scenario.name) for scenario in options.scenarios}
     about = {
         "payload": options.payload_name,
@@ -176,6 +182,38 @@ def _run(arguments: argparse.Namespace) -> int:
     lines = [*_summary(summary, options), f"results: {', '.join(str(path) for path in files)}"]
     print_results(out, summary.results, again, summary=lines)
     return 0 if summary.passed else 1
+
+
+def _prepare(arguments: argparse.Namespace, names: Sequence[str], **more: Any) -> RunOptions:
+    options = ("payload", "config", "seed", "simulator", "quick", "jobs", "results")
+    return prepare(names=names, **{name: getattr(arguments, name) for name in options}, **more)
+
+
+def _waves(arguments: argparse.Namespace) -> int:
+    import shutil
+    import subprocess
+
+    gtkwave = shutil.which("gtkwave")
+    if arguments.open and gtkwave is None:
+        raise OptionError("gtkwave must be on PATH for --open: install it, on Debian with 'apt-get install gtkwave'")
+    options = _prepare(arguments, [arguments.name], waves=True, keep=True)
+    out = console()
+    (result,) = _simulate(options, out).results
+    print_results(out, [result], {result.name: _again(options, arguments, result.name)}, summary=[])
+    if not result.record:
+        return 1
+    from .waves.collect import collect_waves
+
+    dump, save = collect_waves(result, options)
+    if dump.suffix == ".vcd":
+        out.print(
+            "waves are a VCD: with the headers of lz4 and zlib (Debian: liblz4-dev zlib1g-dev) they would be a much smaller FST"
+        )
+    out.print(f"waves: {dump}", soft_wrap=True, markup=False)
+    out.print(f"open them with: gtkwave {shlex.quote(str(save))}", soft_wrap=True, markup=False)
+    if arguments.open:
+        subprocess.Popen([gtkwave, str(save)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return 0 if result.passed else 1
 
 
 def _explain(options: argparse.Namespace) -> int:
@@ -229,4 +267,12 @@ def _verilog(options: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"list": _list, "run": _run, "explain": _explain, "check": _check, "rules": _rules, "verilog": _verilog}
+_COMMANDS = {
+    "list": _list,
+    "run": _run,
+    "explain": _explain,
+    "check": _check,
+    "rules": _rules,
+    "verilog": _verilog,
+    "waves": _waves,
+}

@@ -92,6 +92,7 @@ async def run_scenario(
             received = bytes(tb.snapshot.device[at : at + setting.size])
         result.cycles = tb.cycles
         result.bus_accesses = tb.bus_accesses
+        result.epoch_ns = tb.bus.epoch_ns
         result.idle_cycles, result.idle_seconds = tb.bus.idle_cycles, tb.bus.idle_seconds
         result.costs = {name: cost for name, cost in context.costs.items() if cost["calls"]}
         if received is not None:

@@ -17,7 +17,7 @@ class Result:
     expectation; ``error`` is the text of an exception. The run passed if all of these but the findings are empty.
 
     ``corrupted`` of ``size`` bytes are wrong, the first at payload offset ``first_offset`` = bus address ``first_address``.
-    ``costs`` has, per flush routine, calls, CPU bus accesses and cycles.
+    ``epoch_ns`` is the simulated time of cycle 0, ``costs`` has, per flush routine, calls, CPU bus accesses and cycles.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Result:
     costs: dict[str, dict[str, int]] = field(default_factory=dict)
     sha256_in: str = ""
     sha256_out: str = ""
+    epoch_ns: int = 0
     received: str = ""
     record: str = ""
 
