@@ -196,7 +196,7 @@ class StorageDriver(StorageHardware):
         """T4: the flush of the adapter, and what its BOOLEAN means for the request."""
         await t.at(Moment.COMPLETED)
         if due and t.discipline.after == When.LATE:
-            t.late.append(lambda: _ignore(flush()))
+            t.late.append(flush)
         if due and t.discipline.after == When.MADE:
             ok = await flush()
             while not ok and retries:
@@ -458,7 +458,3 @@ class StorageDriver(StorageHardware):
         if tail:
             data = await self.kernel.bus.read(address + 4 * words, tail)
             await self.kernel.write_register_ulong(port, int.from_bytes(data, "little"))
-
-
-async def _ignore(value: Awaitable[bool]) -> None:
-    await value

@@ -99,7 +99,7 @@ class Transfer:
     adapter: DmaAdapter | None = None
     map_registers: MapRegisters | None = None
     scatter_gather: ScatterGatherList | None = None
-    late: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    late: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
 
     def fail(self, status: NTSTATUS, detail: str) -> None:
         """Records the first thing that went wrong."""

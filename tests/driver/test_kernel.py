@@ -260,6 +260,8 @@ def test_register_buffer_routines():
     stores = [op for op in bus.ops if op[0] == "write"]
     assert [op[1:3] for op in stores] == [(0x8000_0018, 8), (0x8000_0020, 32), (0x8000_0040, 4)]
     assert [op[1] for op in bus.ops if op[0] == "r32"] == ["dev.pio_data"] * 11
+    loads = [op[1:3] for op in bus.ops if op[0] == "read"]
+    assert loads == [(0x8000_0018, 44), (0x8000_0018, 8), (0x8000_0020, 32), (0x8000_0040, 4)]
     assert bus.device[0:44] == bytes(range(44)) and bus.peek(0x8000_0018, 44) == bytes(44)
     begins = [r for r in kernel.trace.records if r["phase"] == "begin"]
     assert [r["name"] for r in begins] == ["ReadRegisterBuffer", "WriteRegisterBuffer"]

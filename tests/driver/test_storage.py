@@ -146,6 +146,19 @@ def test_system_channel_bus_operations_of_one_coherent_read():
     ]
 
 
+def test_toward_the_device_its_own_done_is_awaited_after_the_flush():
+    disk = Disk(True, coherent=True)
+    disk.go(Path.SYSTEM_CHANNEL)
+    waits = [op[1] for op in disk.bus.ops if op[0] == "wait"]
+    assert waits == [1 << 8 | 1 << 3, 1 << 1, 1 << 3]
+    disk = Disk(True, coherent=True)
+    disk.go(Path.SYSTEM_CHANNEL, Discipline(after=When.OMITTED))
+    assert [op[1] for op in disk.bus.ops if op[0] == "wait"] == [1 << 8 | 1 << 3]
+    disk = Disk(True)
+    hooks = {Moment.COMPLETED: lambda t: disk.bus._set("dev.status", error=1)}
+    assert disk.go(Path.SYSTEM_CHANNEL, hooks=hooks)[0] == NTSTATUS.STATUS_IO_DEVICE_ERROR
+
+
 def test_bus_master_calls_in_order():
     disk = Disk(pieces=[10, 90])
     disk.go(Path.BUS_MASTER)
