@@ -1,0 +1,512 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What makes a manager's accesses coherent with the caches: the snoop bridge, and the arbiters of the caches' ports.
+
+Hazards, and how each is resolved:
+
+* *The CPU fills or evicts a line between its lookup and the memory write.* The cache blocks the line from the snoop on, and the
+  bridge releases it only when memory has answered.
+* *The I-cache fetches the line again before the new bytes are in memory.* Its line is invalidated after memory has answered,
+  and before the manager gets its response; a fill that is in flight then is not installed.
+* *A snoop waits for the bus and the bus for the snoop.* A write's beats are all here before its line is looked up, its
+  address goes out after the answer, so no grant is held in between; the answer to a read's lookup always finds a free place.
+* *Two lines blocked at a time.* The arbiter lets the next WRITE pass only after the release of the last one; READs may overtake.
+"""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from ..axi.buffer import ShiftQueue
+from ..axi.burst import next_address
+from ..axi.bus import AXI4Signature, Burst, Resp
+from ..cache.ports import InvalidateSignature, SnoopOp, SnoopSignature
+from ..config import SocConfig
+from ..probe import Cause
+from .crossbar import RoundRobin
+
+__all__ = ["InvalidateArbiter", "LineSplitter", "SnoopArbiter", "SnoopBridge"]
+
+
+def _count(owner: str, count: int) -> int:
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 16:
+        raise ValueError(f"{owner} count must be an integer from 1 to 16, not {count!r}")
+    return count
+
+
+class SnoopArbiter(wiring.Component):
+    """Several requesters at the one snoop port of the D-cache, round robin; adds no cycle.
+
+    From the acceptance of a WRITE until its requester's ``release`` no other WRITE passes (a requester's next one neither);
+    READs do. Responses go back in the order of the requests; a requester must always be able to take the responses it is
+    owed, or it holds up the others. At most 4 responses are owed at a time.
+
+    Parameters
+    ----------
+    line_bytes : 16 to 128.
+    count : requesters, 1 to 16.
+
+    Members
+    -------
+    s_0 .. : ``In(SnoopSignature)``; m : ``Out(SnoopSignature)``.
+
+    Raises
+    ------
+    ValueError
+        If ``count`` is out of range.
+    """
+
+    def __init__(self, *, line_bytes: int, count: int):
+        self._count = _count("Snoop arbiter", count)
+        members = {f"s_{n}": In(SnoopSignature(line_bytes)) for n in range(count)}
+        super().__init__({**members, "m": Out(SnoopSignature(line_bytes))})
+
+    def elaborate(self, platform):
+        m = Module()
+        port = self.m
+        requesters = [getattr(self, f"s_{n}") for n in range(self._count)]
+        m.submodules.arbiter = arbiter = RoundRobin(self._count)
+        m.submodules.owed = owed = ShiftQueue(data.StructLayout({"requester": len(arbiter.grant)}), depth=4)
+
+        locked = Signal()  # a WRITE was accepted and not yet released
+        owner = Signal(range(self._count))
+        taken = Signal()
+        m.d.comb += [
+            arbiter.request.eq(
+                Cat(s.req.valid & owed.i.ready & ((s.req.payload.op == SnoopOp.READ) | ~locked) for s in requesters)
+            ),
+            arbiter.done.eq(port.req.ready),
+            port.req.valid.eq(arbiter.request.any()),
+            taken.eq(port.req.valid & port.req.ready),
+            owed.i.valid.eq(taken),
+            owed.i.payload.requester.eq(arbiter.grant),
+            owed.o.ready.eq(port.rsp.valid & port.rsp.ready),
+        ]
+        for n, s in enumerate(requesters):
+            with m.If(arbiter.grant == n):
+                m.d.comb += [port.req.payload.eq(s.req.payload), s.req.ready.eq(taken)]
+            m.d.comb += s.rsp.payload.eq(port.rsp.payload)
+            with m.If(owed.o.valid & (owed.o.payload.requester == n)):
+                m.d.comb += [s.rsp.valid.eq(port.rsp.valid), port.rsp.ready.eq(s.rsp.ready)]
+            with m.If(locked & (owner == n)):
+                m.d.comb += port.release.eq(s.release)
+        with m.If(taken & (port.req.payload.op == SnoopOp.WRITE)):
+            m.d.sync += [locked.eq(1), owner.eq(arbiter.grant)]
+        with m.Elif(port.release):
+            m.d.sync += locked.eq(0)
+        return m
+
+
+class InvalidateArbiter(wiring.Component):
+    """Several requesters at the one invalidation port of the I-cache, round robin; adds no cycle.
+
+    Parameters
+    ----------
+    count : requesters, 1 to 16.
+
+    Members
+    -------
+    s_0 .. : ``In(InvalidateSignature)``; m : ``Out(InvalidateSignature)``.
+
+    Raises
+    ------
+    ValueError
+        If ``count`` is out of range.
+    """
+
+    def __init__(self, *, count: int):
+        self._count = _count("Invalidate arbiter", count)
+        members = {f"s_{n}": In(InvalidateSignature()) for n in range(count)}
+        super().__init__({**members, "m": Out(InvalidateSignature())})
+
+    def elaborate(self, platform):
+        m = Module()
+        requesters = [getattr(self, f"s_{n}") for n in range(self._count)]
+        m.submodules.arbiter = arbiter = RoundRobin(self._count)
+        m.d.comb += [
+            arbiter.request.eq(Cat(s.req.valid for s in requesters)),
+            arbiter.done.eq(self.m.req.ready),
+            self.m.req.valid.eq(arbiter.request.any()),
+        ]
+        for n, s in enumerate(requesters):
+            with m.If(arbiter.grant == n):
+                m.d.comb += [
+                    self.m.req.payload.eq(s.req.payload),
+                    s.req.ready.eq(self.m.req.ready & s.req.valid),
+                ]
+        return m
+
+
+class LineSplitter(wiring.Component):
+    """Splits bursts into segments that stay within one cache line each.
+
+    A segment is itself a burst: FIXED and WRAP bursts within one line pass as they are, all others become INCR segments, in
+    the order of the beats. The first segment is out one cycle after the burst, then one per cycle.
+
+    Parameters
+    ----------
+    ax_layout : layout of the address payload.
+    line_bytes : a power of two, at least one beat.
+
+    Members
+    -------
+    i : ``In`` stream of ``ax_layout``; o : ``Out`` stream of ``ax`` (the segment) and ``final`` (the burst's last one).
+    """
+
+    def __init__(self, ax_layout: data.StructLayout, *, line_bytes: int):
+        self._line_bits = (line_bytes - 1).bit_length()
+        self._ax_layout = ax_layout
+        super().__init__(
+            {
+                "i": In(stream.Signature(ax_layout)),
+                "o": Out(stream.Signature(data.StructLayout({"ax": ax_layout, "final": 1}))),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        line_bits = self._line_bits
+        busy = Signal()
+        ax = Signal(self._ax_layout)  # `addr` is the next segment's, `len` what is left
+        whole_len = Signal(8)
+        m.d.comb += [self.i.ready.eq(~busy | (self.o.ready & self.o.payload.final)), self.o.valid.eq(busy)]
+        with m.If(self.i.ready):
+            m.d.sync += busy.eq(self.i.valid)
+        with m.If(self.i.ready & self.i.valid):
+            m.d.sync += [ax.eq(self.i.payload), whole_len.eq(self.i.payload.len)]
+
+        block = Signal(12)  # a WRAP burst's block, less one
+        whole = Signal()
+        room = Signal(line_bits)  # beats to the line's end, less one
+        following = Signal(12)
+        m.d.comb += [
+            block.eq(((whole_len[:4] + 1) << ax.size) - 1),
+            whole.eq((ax.burst == Burst.FIXED) | ((ax.burst == Burst.WRAP) & ~block[line_bits:].any())),
+            room.eq((~ax.addr[:line_bits])[:line_bits] >> ax.size),
+            following.eq(Cat(Const(0, line_bits), (ax.addr[line_bits:12] + 1)[: 12 - line_bits])),
+            self.o.payload.ax.eq(ax),
+            self.o.payload.final.eq(whole | (ax.len <= room)),
+        ]
+        with m.If(~whole):
+            m.d.comb += self.o.payload.ax.burst.eq(Burst.INCR)
+        with m.If(~self.o.payload.final):
+            m.d.comb += self.o.payload.ax.len.eq(room)
+            with m.If(self.o.ready & busy):
+                m.d.sync += [
+                    ax.addr[:12].eq(Mux(ax.burst == Burst.WRAP, (ax.addr[:12] & ~block) | (following & block), following)),
+                    ax.len.eq(ax.len - room - 1),
+                ]
+        return m
+
+
+class _ReadSide(wiring.Component):
+    """Reads, line by line: look the cache up, then answer from its dirty line or from the bus. See :class:`SnoopBridge`."""
+
+    def __init__(self, axi: AXI4Signature, line_bytes: int, port: int):
+        self._axi, self._line_bytes, self._port = axi, line_bytes, port
+        super().__init__({"s_axi": In(axi), "m_axi": Out(axi), "snoop": Out(SnoopSignature(line_bytes))})
+
+    def elaborate(self, platform):
+        m = Module()
+        axi, line_bytes = self._axi, self._line_bytes
+        beat_bits, line_bits = (axi.data_width // 8 - 1).bit_length(), (line_bytes - 1).bit_length()
+        m.submodules.splitter = splitter = LineSplitter(axi.ax_layout, line_bytes=line_bytes)
+        # `asked` holds a segment from its lookup until it is on its way, so `answers`, as deep, always has room.
+        m.submodules.asked = asked = ShiftQueue(splitter.o.payload.shape(), depth=2)
+        m.submodules.answers = answers = ShiftQueue(self.snoop.rsp.payload.shape(), depth=2)
+        m.submodules.on_bus = on_bus = ShiftQueue(data.StructLayout({"final": 1}), depth=8)
+        connect(m, bus=flipped(self.s_axi.ar), splitter=splitter.i)
+        connect(m, cache=flipped(self.snoop.rsp), answers=answers.i)
+
+        segment, request = splitter.o.payload, self.snoop.req
+        m.d.comb += [
+            request.valid.eq(splitter.o.valid & asked.i.ready),
+            request.payload.op.eq(SnoopOp.READ),
+            request.payload.addr.eq(Cat(Const(0, line_bits), segment.ax.addr[line_bits:])),
+            request.payload.source.eq(self._port << 2 | segment.ax.id),
+            asked.i.payload.eq(segment),
+            asked.i.valid.eq(splitter.o.valid & request.ready),
+            splitter.o.ready.eq(request.ready & asked.i.ready),
+        ]
+
+        # --- segments that the bus answers; different IDs would not come back in order
+        head, known, dirty = asked.o.payload, Signal(), Signal()
+        last_id = Signal(axi.id_width)
+        finished = Signal()
+        ar = self.m_axi.ar
+        m.d.comb += [
+            known.eq(asked.o.valid & answers.o.valid),
+            dirty.eq(answers.o.payload.dirty),
+            ar.valid.eq(known & ~dirty & on_bus.i.ready & (~on_bus.o.valid | (last_id == head.ax.id))),
+            ar.payload.eq(head.ax),
+            on_bus.i.valid.eq(ar.valid & ar.ready),
+            on_bus.i.payload.final.eq(head.final),
+            asked.o.ready.eq((ar.valid & ar.ready) | finished),
+            answers.o.ready.eq((ar.valid & ar.ready) | finished),
+        ]
+        with m.If(ar.valid & ar.ready):
+            m.d.sync += last_id.eq(head.ax.id)
+
+        # --- segments that the dirty line answers, after all earlier ones
+        started = Signal()
+        addr, left = Signal(axi.addr_width), Signal(8)
+        addr_now, left_now = Signal(axi.addr_width), Signal(8)
+        r, bus_r = self.s_axi.r, self.m_axi.r
+        m.d.comb += [addr_now.eq(Mux(started, addr, head.ax.addr)), left_now.eq(Mux(started, left, head.ax.len))]
+        with m.If(on_bus.o.valid):
+            m.d.comb += [
+                r.valid.eq(bus_r.valid),
+                r.payload.eq(bus_r.payload),
+                r.payload.last.eq(bus_r.payload.last & on_bus.o.payload.final),
+                bus_r.ready.eq(r.ready),
+                on_bus.o.ready.eq(bus_r.valid & r.ready & bus_r.payload.last),
+            ]
+        with m.Elif(known & dirty):
+            m.d.comb += [
+                r.valid.eq(1),
+                r.payload.id.eq(head.ax.id),
+                r.payload.data.eq(answers.o.payload.data.word_select(addr_now[beat_bits:line_bits], axi.data_width)),
+                r.payload.last.eq((left_now == 0) & head.final),
+                finished.eq(r.ready & (left_now == 0)),
+            ]
+            with m.If(r.ready):
+                m.d.sync += [
+                    started.eq(left_now != 0),
+                    addr.eq(next_address(addr_now, head.ax.size, head.ax.len, head.ax.burst)),
+                    left.eq(left_now - 1),
+                ]
+        return m
+
+
+class _WriteState(enum.Enum, shape=3):
+    """Where the line of a write is on its way."""
+
+    IDLE = 0
+    SNOOP = 1  # the lookup is offered
+    ANSWER = 2
+    WRITE = 3  # address and data go to memory
+    RESPONSE = 4
+    INVALIDATE = 5  # the I-cache drops its copy; then the line is released
+
+
+class _WriteSide(wiring.Component):
+    """Writes, line by line: collect, look up and merge, write, invalidate, release. See :class:`SnoopBridge`."""
+
+    def __init__(self, axi: AXI4Signature, line_bytes: int, port: int):
+        self._axi, self._line_bytes, self._port = axi, line_bytes, port
+        super().__init__(
+            {
+                "s_axi": In(axi),
+                "m_axi": Out(axi),
+                "snoop": Out(SnoopSignature(line_bytes)),
+                "i_inv": Out(InvalidateSignature()),
+                "state": Out(_WriteState),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        axi, line_bytes, data_width = self._axi, self._line_bytes, self._axi.data_width
+        data_bytes = data_width // 8
+        beat_bits, line_bits = (data_bytes - 1).bit_length(), (line_bytes - 1).bit_length()
+        words = line_bytes // data_bytes
+        layout = data.StructLayout(
+            {
+                "id": axi.id_width,
+                "line": axi.addr_width - line_bits,
+                "cache": 4,
+                "final": 1,
+                "low": range(words),  # first and last word that a beat lay in
+                "high": range(words),
+                "data": data.ArrayLayout(data_width, words),
+                "strb": data.ArrayLayout(data_bytes, words),
+            }
+        )
+
+        # --- collect the beats of a segment
+        m.submodules.splitter = splitter = LineSplitter(axi.ax_layout, line_bytes=line_bytes)
+        connect(m, bus=flipped(self.s_axi.aw), splitter=splitter.i)
+        segment, w = splitter.o.payload, self.s_axi.w
+        gathered, full, take = Signal(layout), Signal(), Signal()
+        started = Signal()
+        addr, left = Signal(axi.addr_width), Signal(8)
+        addr_now, left_now = Signal(axi.addr_width), Signal(8)
+        word = Signal(range(words))
+        m.d.comb += [
+            addr_now.eq(Mux(started, addr, segment.ax.addr)),
+            left_now.eq(Mux(started, left, segment.ax.len)),
+            word.eq(addr_now[beat_bits:line_bits]),
+            w.ready.eq(splitter.o.valid & (~full | take)),
+            splitter.o.ready.eq(w.valid & w.ready & (left_now == 0)),
+        ]
+        with m.If(take):
+            m.d.sync += [full.eq(0), gathered.strb.eq(0)]
+        with m.If(w.valid & w.ready):
+            m.d.sync += [
+                started.eq(left_now != 0),
+                full.eq(left_now == 0),
+                addr.eq(next_address(addr_now, segment.ax.size, segment.ax.len, segment.ax.burst)),
+                left.eq(left_now - 1),
+                gathered.id.eq(segment.ax.id),
+                gathered.line.eq(segment.ax.addr[line_bits:]),
+                gathered.cache.eq(segment.ax.cache),
+                gathered.final.eq(segment.final),
+            ]
+            with m.If(~started | (word < gathered.low)):
+                m.d.sync += gathered.low.eq(word)
+            with m.If(~started | (word > gathered.high)):
+                m.d.sync += gathered.high.eq(word)
+            for n in range(words):
+                with m.If(word == n):
+                    for lane in range(data_bytes):
+                        with m.If(w.payload.strb[lane]):
+                            m.d.sync += [
+                                gathered.data[n].word_select(lane, 8).eq(w.payload.data.word_select(lane, 8)),
+                                gathered.strb[n][lane].eq(1),
+                            ]
+
+        # --- carry it out
+        now = Signal(layout)
+        state = self.state
+        sent = Signal()  # the address is out
+        index = Signal(range(words))
+        all_sent = Signal()  # and so is the data
+        worst = Signal(Resp)  # of the burst's earlier segments
+        resp = Signal(Resp)
+        b = self.s_axi.b
+        b_free = Signal()
+        address = Cat(Const(0, line_bits), now.line)
+        m.d.comb += [
+            take.eq(full & (state == _WriteState.IDLE)),
+            b_free.eq(~b.valid | b.ready),
+            self.snoop.req.payload.op.eq(SnoopOp.WRITE),
+            self.snoop.req.payload.addr.eq(address),
+            self.snoop.req.payload.data.eq(now.data),
+            self.snoop.req.payload.strb.eq(now.strb),
+            self.snoop.req.payload.source.eq(self._port << 2 | now.id),
+            self.i_inv.req.payload.addr.eq(address),
+            self.i_inv.req.payload.cause.eq(Cause.SNOOP),
+            self.m_axi.aw.payload.id.eq(now.id),
+            self.m_axi.aw.payload.addr.eq(Cat(Const(0, beat_bits), now.low, now.line)),
+            self.m_axi.aw.payload.len.eq((now.high - now.low)[: len(now.high)]),
+            self.m_axi.aw.payload.size.eq(beat_bits),
+            self.m_axi.aw.payload.burst.eq(Burst.INCR),
+            self.m_axi.aw.payload.cache.eq(now.cache),
+            self.m_axi.w.payload.data.eq(now.data[index]),
+            self.m_axi.w.payload.strb.eq(now.strb[index]),
+            self.m_axi.w.payload.last.eq(index == now.high),
+        ]
+        with m.If(b.ready):
+            m.d.sync += b.valid.eq(0)
+        with m.Switch(state):
+            with m.Case(_WriteState.IDLE):
+                with m.If(full):
+                    m.d.sync += [now.eq(gathered), state.eq(_WriteState.SNOOP)]
+            with m.Case(_WriteState.SNOOP):
+                m.d.comb += self.snoop.req.valid.eq(1)
+                with m.If(self.snoop.req.ready):
+                    m.d.sync += state.eq(_WriteState.ANSWER)
+            with m.Case(_WriteState.ANSWER):
+                m.d.comb += self.snoop.rsp.ready.eq(1)
+                with m.If(self.snoop.rsp.valid):
+                    m.d.sync += [state.eq(_WriteState.WRITE), sent.eq(0), all_sent.eq(0), index.eq(now.low)]
+            with m.Case(_WriteState.WRITE):
+                aw, out = self.m_axi.aw, self.m_axi.w
+                m.d.comb += [aw.valid.eq(~sent), out.valid.eq(~all_sent)]
+                with m.If(aw.ready):
+                    m.d.sync += sent.eq(1)
+                with m.If(out.ready & ~all_sent):
+                    m.d.sync += [index.eq(index + 1), all_sent.eq(out.payload.last)]
+                with m.If((sent | aw.ready) & (all_sent | (out.ready & out.payload.last))):
+                    m.d.sync += state.eq(_WriteState.RESPONSE)
+            with m.Case(_WriteState.RESPONSE):
+                m.d.comb += self.m_axi.b.ready.eq(1)
+                with m.If(self.m_axi.b.valid):
+                    m.d.sync += [state.eq(_WriteState.INVALIDATE), resp.eq(self.m_axi.b.payload.resp)]
+                    with m.If(worst.as_value() > self.m_axi.b.payload.resp.as_value()):
+                        m.d.sync += resp.eq(worst)
+            with m.Case(_WriteState.INVALIDATE):
+                m.d.comb += self.i_inv.req.valid.eq(~now.final | b_free)
+                with m.If(self.i_inv.req.valid & self.i_inv.req.ready):
+                    m.d.comb += self.snoop.release.eq(1)
+                    m.d.sync += state.eq(_WriteState.IDLE)
+                    with m.If(now.final):
+                        m.d.sync += [b.valid.eq(1), b.payload.id.eq(now.id), b.payload.resp.eq(resp), worst.eq(Resp.OKAY)]
+                    with m.Else():
+                        m.d.sync += worst.eq(resp)
+        return m
+
+
+class SnoopBridge(wiring.Component):
+    """Makes the accesses of the manager at ``s_axi`` coherent with the D-cache, and its writes with the I-cache.
+
+    Bursts are taken apart into segments within one line, in order.
+
+    Reads: the line is looked up (READ); a dirty one supplies the beats, else they are read downstream, as a burst of the
+    same ID and beat size. Lookups run up to two segments ahead; a dirty segment is answered when all before it are, and those
+    behind it go out after it. With an idle cache that answers *s* cycles after the request, and an idle bus that answers *r*
+    cycles after the address, the first beat comes *2 + s + r* cycles after the address handshake, *2 + s* from a dirty line.
+
+    Writes: all beats of the segment are collected; the lookup (WRITE) hands them to the cache; then they go to memory, as full
+    words with strobes from the first to the last word that was touched; when memory has answered, the I-cache drops the line,
+    and in the same cycle the D-cache's line is released and, after the last segment, the response is ready for the manager.
+    One segment at a time; the next one is collected meanwhile.
+
+    Errors: a read beat keeps the response it got downstream, a write the worst of its segments' (DECERR over SLVERR over
+    OKAY). All responses come in the order of the addresses, whatever their IDs.
+
+    Parameters
+    ----------
+    config : the SoC's configuration; ``data_width`` and the line size count.
+    port : the manager's port at the crossbar, 0 to 3; ``port << 2 | id`` is a lookup's source.
+    id_width : 0 to 2.
+    write : False for a manager that only reads: its write channels are passed through, and ``i_inv`` is not there.
+
+    Members
+    -------
+    s_axi : ``In(AXI4Signature(id_width))``; m_axi : ``Out`` of the same; snoop : ``Out(SnoopSignature)``;
+    i_inv : ``Out(InvalidateSignature)``.
+
+    Raises
+    ------
+    ValueError
+        If ``port`` or ``id_width`` is out of range.
+    """
+
+    def __init__(self, config: SocConfig, *, port: int, id_width: int = 2, write: bool = True):
+        for name, value, high in (("port", port, 3), ("id_width", id_width, 2)):
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= high:
+                raise ValueError(f"Snoop bridge {name} must be an integer from 0 to {high}, not {value!r}")
+        self._port, self._write = port, write
+        self._line_bytes = config.dcache.line_bytes
+        self._axi = AXI4Signature(data_width=config.data_width, id_width=id_width)
+        members = {"s_axi": In(self._axi), "m_axi": Out(self._axi), "snoop": Out(SnoopSignature(self._line_bytes))}
+        if write:
+            members["i_inv"] = Out(InvalidateSignature())
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.reads = reads = _ReadSide(self._axi, self._line_bytes, self._port)
+        for name in ("ar", "r"):
+            self._pass(m, name, reads)
+        if not self._write:
+            connect(m, side=reads.snoop, outside=flipped(self.snoop))
+            for name in ("aw", "w", "b"):
+                up, down = getattr(self.s_axi, name), getattr(self.m_axi, name)
+                source, sink = (down, up) if name == "b" else (up, down)
+                m.d.comb += [sink.valid.eq(source.valid), sink.payload.eq(source.payload), source.ready.eq(sink.ready)]
+            return m
+        m.submodules.writes = writes = _WriteSide(self._axi, self._line_bytes, self._port)
+        for name in ("aw", "w", "b"):
+            self._pass(m, name, writes)
+        m.submodules.arbiter = arbiter = SnoopArbiter(line_bytes=self._line_bytes, count=2)
+        connect(m, reads=reads.snoop, arbiter=arbiter.s_0)
+        connect(m, writes=writes.snoop, arbiter=arbiter.s_1)
+        connect(m, arbiter=arbiter.m, outside=flipped(self.snoop))
+        connect(m, writes=writes.i_inv, outside=flipped(self.i_inv))
+        return m
+
+    def _pass(self, m: Module, name: str, side: wiring.Component) -> None:
+        """Connects one channel of both buses to the side that handles it."""
+        connect(m, bus=flipped(getattr(self.s_axi, name)), side=getattr(side.s_axi, name))
+        connect(m, side=getattr(side.m_axi, name), bus=flipped(getattr(self.m_axi, name)))
