@@ -91,9 +91,8 @@ class Kernel(RegisterRoutines):
         check_flag("dma_operation", dma_operation)
         check_mdl("mdl", mdl)
         covered = [[mdl.virtual_address, mdl.byte_count]]
-        with self.trace.call(
-            "KeFlushIoBuffers", mdl=mdl.log(), read_operation=read_operation, dma_operation=dma_operation, ranges=covered
-        ):
+        log = {"id": mdl.id, "ranges": covered}  # not the chain: the log says what the call covers
+        with self.trace.call("KeFlushIoBuffers", mdl=log, read_operation=read_operation, dma_operation=dma_operation):
             await self.hal.flush_caches(_FLUSH[read_operation, dma_operation], covered)
 
     # -- memory and MDLs -------------------------------------------------------------------------------------------

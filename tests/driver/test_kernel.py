@@ -58,7 +58,6 @@ def test_ke_flush_becomes_what_the_platform_table_says(read, dma, expected):
         "mdl": {"id": mdl.id, "ranges": [[0x8000_0103, 100]]},
         "read_operation": read,
         "dma_operation": dma,
-        "ranges": [[0x8000_0103, 100]],
     }
     assert (first["name"], last["name"], last["result"]) == ("KeFlushIoBuffers", "KeFlushIoBuffers", None)
     assert {r["name"] for r in inner} == {"CacheMaintenance"}
@@ -111,8 +110,8 @@ def test_ke_flush_covers_one_mdl_of_a_chain():
     assert irp.mdl_address is first and first.next is second and first.total == 90
     run(kernel.ke_flush_io_buffers(first, False, True))
     assert [op[2] for op in bus.ops if op[:2] == ("w32", "maint.start")] == [0x8000_0000]
-    assert kernel.trace.records[0]["args"]["mdl"]["ranges"] == [[0x8000_0000, 40], [0x8000_1000, 50]]
-    assert kernel.trace.records[0]["args"]["ranges"] == [[0x8000_0000, 40]]
+    assert kernel.trace.records[0]["args"]["mdl"] == {"id": first.id, "ranges": [[0x8000_0000, 40]]}
+    assert first.log()["ranges"] == [[0x8000_0000, 40], [0x8000_1000, 50]]
     assert first.ranges(30, 25) == [(0x8000_001E, 10), (0x8000_1000, 15)]
 
 
