@@ -219,7 +219,7 @@ def test_pio_calls_in_order():
         "IoCompleteRequest",
     ]
     flushes = [
-        r["args"]["ranges"] for r in disk.kernel.trace.records if r["phase"] == "begin" and r["name"] == "KeFlushIoBuffers"
+        r["args"]["mdl"]["ranges"] for r in disk.kernel.trace.records if r["phase"] == "begin" and r["name"] == "KeFlushIoBuffers"
     ]
     address = disk.mdl.virtual_address
     assert flushes == [[[address, 16]], [[address + 16, 14]]]
@@ -348,7 +348,7 @@ def test_wrong_arguments_on_purpose():
     disk.go(Path.BUS_MASTER, Discipline(swap_read_operation=True, swap_dma_operation=True, first_mdl_only=True, cover_bytes=32))
     flushes = [r["args"] for r in disk.kernel.trace.records if r["phase"] == "begin" and r["name"] == "KeFlushIoBuffers"]
     address = disk.mdl.virtual_address
-    assert [(a["read_operation"], a["dma_operation"], a["ranges"]) for a in flushes] == [(True, False, [[address, 32]])]
+    assert [(a["read_operation"], a["dma_operation"], a["mdl"]["ranges"]) for a in flushes] == [(True, False, [[address, 32]])]
     assert min(disk.wrong()) == 61  # 32 bytes from offset 3 of a line lie in two lines, the 61 bytes up to there are clean
 
 
