@@ -40,7 +40,7 @@ def read(engine: "Engine", line: Line, event: Event) -> None:
             bytes_ = transfer.masks.get(line.addr, 0) & mask
             if bytes_:
                 _touch(engine, line, transfer, bytes_, who, event, "reads")
-        harm(engine, line, mask, who, event[3])
+        harm(engine, line, mask, who)
     if line.watch:
         evidence(engine, line, event, event[5], f"{engine.cpu(event)} returned")
 
@@ -80,9 +80,9 @@ def uncached_read(engine: "Engine", line: Line, event: Event) -> None:
             if bytes_:
                 _touch(engine, line, transfer, bytes_, who, event, "reads")
         if line.pio & mask:
-            pio.handed_on(engine, line, mask, who, "read around the cache", memory=True, fetch=False, key=("u", event[3]))
+            pio.handed_on(engine, line, mask, who, "read around the cache", memory=True, fetch=False)
         if line.poison & mask:
-            harm(engine, line, mask & line.poison, who, event[3])
+            harm(engine, line, mask & line.poison, who)
     if line.watch:
         evidence(engine, line, event, event[5], f"{engine.cpu(event)} returned")
 
@@ -121,14 +121,14 @@ def _touch(engine: "Engine", line: Line, transfer: Transfer, bytes_: int, who: A
                 "transfer": transfer.number,
             }
 
-        engine.note("R05", (transfer.number, event[3], verb), build, line, bytes_, severity=severity, subjects=[transfer.subject])
+        if verb == "reads" and not transfer.write:
+            transfer.reads.append(event)  # what the device delivers later tells whether this was old
+        engine.note("R05", (transfer.number, verb), build, line, bytes_, severity=severity, subjects=[transfer.subject])
     elif not transfer.write:
-        use_in_flight(engine, line, transfer, bytes_, who, (event[3], verb), verb)
+        use_in_flight(engine, line, transfer, bytes_, who, verb)
 
 
-def use_in_flight(
-    engine: "Engine", line: Line, transfer: Transfer, bytes_: int, who: Access, key: tuple[Any, ...], verb: str
-) -> None:
+def use_in_flight(engine: "Engine", line: Line, transfer: Transfer, bytes_: int, who: Access, verb: str) -> None:
     """Bytes of a completed device-to-memory transfer are used before the FIFO was flushed."""
     if transfer.flush is not None:
         return  # over; what a failed flush means is decided when the IRP is completed (R26)
@@ -137,20 +137,19 @@ def use_in_flight(
     if not bytes_:
         return
     if transfer.called:
-        note_r25(engine, transfer, who, key, f"the CPU {verb} its data", line, bytes_)
+        note_r25(engine, transfer, who, f"the CPU {verb} its data", line, bytes_)
     if transfer.drained:
         return
     if verb == "writes":
         _r03(engine, line, transfer, bytes_, who)
     else:
-        _r04(engine, line, transfer, bytes_, who, key, "the data may still be in the DMA controller's FIFO", latent=False)
+        _r04(engine, line, transfer, bytes_, who, "the data may still be in the DMA controller's FIFO", latent=False)
 
 
 def note_r25(
     engine: "Engine",
     transfer: Transfer,
     who: Access,
-    key: tuple[Any, ...],
     how: str,
     line: Line | None = None,
     bytes_: int = 0,
@@ -167,7 +166,7 @@ def note_r25(
             "transfer": transfer.number,
         }
 
-    engine.note("R25", (transfer.number, *key), build, line, bytes_, subjects=[transfer.subject])
+    engine.note("R25", (transfer.number,), build, line, bytes_, subjects=[transfer.subject])
 
 
 def _adapter_flush(transfer: Transfer) -> str:
@@ -185,9 +184,9 @@ def remainder(engine: "Engine", transfer: Transfer) -> dict[int, int]:
     return line_masks([(start, end - start)], engine.line_bytes)
 
 
-def undelivered(engine: "Engine", line: Line, transfer: Transfer, bytes_: int, who: Access, key: tuple[Any, ...]) -> None:
+def undelivered(engine: "Engine", line: Line, transfer: Transfer, bytes_: int, who: Access) -> None:
     """The caller gets bytes of a transfer whose flush failed."""
-    _r04(engine, line, transfer, bytes_, who, key, "the flush failed, they may never have left the FIFO", latent=False)
+    _r04(engine, line, transfer, bytes_, who, "the flush failed, they may never have left the FIFO", latent=False)
 
 
 def _neighbour(engine: "Engine", line: Line, transfer: Transfer, bytes_: int, mask: int, who: Access) -> None:
@@ -203,7 +202,7 @@ def _neighbour(engine: "Engine", line: Line, transfer: Transfer, bytes_: int, ma
     engine.note("R10", (transfer.number,), build, line, bytes_ | mask, subjects=[transfer.subject])
 
 
-def harm(engine: "Engine", line: Line, mask: int, who: Access, key: Any) -> None:
+def harm(engine: "Engine", line: Line, mask: int, who: Access) -> None:
     """A reader meets what earlier mistakes have left in the line: stale copies, overwritten memory, discarded stores."""
     stale = line.stale & mask
     if stale and line.stale_of is not None:
@@ -212,10 +211,10 @@ def harm(engine: "Engine", line: Line, mask: int, who: Access, key: Any) -> None
             if line.fill_n >= 0
             else ("a speculating CPU may have filled the line before")
         )
-        _r04(engine, line, line.stale_of, stale, who, (key,), why)
+        _r04(engine, line, line.stale_of, stale, who, why)
     poison = line.poison & mask
     if poison and line.poison_of is not None:
-        _r04(engine, line, line.poison_of, poison, who, (key,), "an old copy of the line may have been written back over them")
+        _r04(engine, line, line.poison_of, poison, who, "an old copy of the line may have been written back over them")
     lost = line.lost & mask
     if lost and line.lost_by is not None:
         store_, dropped, subjects = line.lost_by
@@ -236,7 +235,6 @@ def _r04(
     transfer: Transfer,
     bytes_: int,
     who: Access,
-    key: tuple[Any, ...],
     why: str,
     latent: bool | None = None,
 ) -> None:
@@ -257,7 +255,7 @@ def _r04(
 
     engine.note(
         "R04",
-        (transfer.number, *key),
+        (transfer.number,),
         build,
         line,
         bytes_,
@@ -308,6 +306,17 @@ def evidence(engine: "Engine", line: Line, event: Event, strobes: int, how: str,
             draft.see(text)
 
 
+def read_too_early(engine: "Engine", transfer: Transfer) -> None:
+    """The transfer is over: were the bytes that the CPU read meanwhile (R05) the device's?"""
+    draft = engine.drafts.get(("R05", transfer.number, "reads"))
+    for event in transfer.reads if draft is not None else ():
+        address = event[4] & -engine.beat
+        mask = transfer.masks.get(address & -engine.line_bytes, 0) >> (address & engine.low)
+        if engine.newest.differing(address, event[5] & mask, event[6]):
+            draft.see(f"{engine.cpu(event)} returned other bytes than the device then wrote")
+            return
+
+
 def observed_by_caller(engine: "Engine", line: Line, mask: int, call: OpenCall) -> None:
     """The IRP is completed: the caller may read these bytes at once."""
-    harm(engine, line, mask, Access("IoCompleteRequest (the caller reads)", call.cycle, call.site), ("irp", call.number))
+    harm(engine, line, mask, Access("IoCompleteRequest (the caller reads)", call.cycle, call.site))

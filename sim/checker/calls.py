@@ -61,7 +61,7 @@ class Transfer:
     flush: OpenCall | None = None
     flush_ok: bool = True
     superseded: bool = False
-    invalidated: bool = False
+    reads: list[Event] = field(default_factory=list)
     start_finding: Draft = None
     flushes_used: list["Flush"] = field(default_factory=list)
 

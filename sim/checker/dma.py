@@ -170,10 +170,10 @@ def _check_lines(engine: "Engine", transfer: Transfer, masks: dict[int, int], fl
         if transfer.write and line.hot:
             if line.pio & mask:
                 pio.handed_on(
-                    engine, line, mask, start, "read by the device", memory=True, fetch=False, key=("d", transfer.number),
+                    engine, line, mask, start, "read by the device", memory=True, fetch=False,
                     subjects=[transfer.subject],
                 )  # fmt: skip
-            access.harm(engine, line, mask & ~line.stale, start, ("dma", transfer.number))
+            access.harm(engine, line, mask & ~line.stale, start)
         # the device reads only its own bytes, but a write-back overwrites the whole line
         if line.dirty & mask if transfer.write else line.dirty:
             _dirty_at_start(engine, transfer, rule, line, mask, flushes)
@@ -346,6 +346,7 @@ def complete(engine: "Engine", event: Event) -> None:
             line = engine.lines.get(address >> engine.shift)
             if line is not None and line.hazard_of is transfer:
                 line.hazard &= ~mask | transfer.masks.get(address, 0)
+    access.read_too_early(engine, transfer)
     if transfer.write:
         for address in transfer.masks:
             line = engine.lines.get(address >> engine.shift)

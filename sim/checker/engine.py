@@ -419,8 +419,12 @@ class Engine:
             draft.never.update(never)
             if line is not None:
                 draft.cache, draft.memory = self.describe(line)
-        elif severity.rank > draft.severity.rank:
-            draft.severity = severity
+        else:
+            if severity.rank > draft.severity.rank:
+                draft.severity = severity
+            draft.never.update(never)
+            if draft.latent:
+                draft.latent = self.coherent and (RULES[rule].latent if latent is None else latent)
         draft.subjects.update(subjects)
         if line is not None:
             draft.masks[line.addr] = draft.masks.get(line.addr, 0) | mask

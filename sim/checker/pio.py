@@ -57,7 +57,6 @@ def handed_on(
     *,
     memory: bool,
     fetch: bool,
-    key: Iterable[Any],
     subjects: Iterable[tuple[str, int]] = (),
 ) -> None:
     """R17: PIO bytes meet somebody who does not look the D-cache up (``memory``) or looks the I-cache up (``fetch``)."""
@@ -101,7 +100,7 @@ def handed_on(
         }
 
     severity = Severity.POSSIBLE if risk else Severity.WARNING
-    engine.note("R17", (read.number, *key), build, line, bytes_, severity=severity, subjects=about, never=never)
+    engine.note("R17", (read.number,), build, line, bytes_, severity=severity, subjects=about, never=never)
 
 
 def _short(engine: "Engine", read: Pio, flush: Flush) -> None:
@@ -159,8 +158,8 @@ def fetch(engine: "Engine", line: Line, event: Event) -> None:
             for transfer in tuple(line.flight):
                 access.touched(engine, line, transfer, mask, who, event)
             if line.pio & mask:
-                handed_on(engine, line, mask, who, "fetched", memory=True, fetch=True, key=("f", event[3]))
-            access.harm(engine, line, mask & ~line.stale, who, event[3])
+                handed_on(engine, line, mask, who, "fetched", memory=True, fetch=True)
+            access.harm(engine, line, mask & ~line.stale, who)
         if old:
             _r18(engine, line, old, who, event)
     # whatever this fetch fills, or finds, may be older than the dirty bytes
@@ -196,5 +195,4 @@ def _r18(engine: "Engine", line: Line, old: int, who: Access, event: Event) -> N
             "transfer": None if transfer is None else transfer.number,
         }
 
-    key = tuple(sorted(subjects))
-    engine.note("R18", (event[3], key), build, line, old, subjects=subjects)
+    engine.note("R18", tuple(sorted(subjects)), build, line, old, subjects=subjects)

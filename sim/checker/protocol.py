@@ -262,7 +262,7 @@ def _irp_completed(engine: "Engine", call: OpenCall) -> None:
             continue
         if transfer.active:
             if good:
-                access.note_r25(engine, transfer, who, ("irp", call.number), "the IRP is completed", over=False)
+                access.note_r25(engine, transfer, who, "the IRP is completed", over=False)
         elif transfer.flush is None:
             _completed_unflushed(engine, transfer, who, call, masks if good else {})
         elif not transfer.flush_ok and good:
@@ -277,20 +277,19 @@ def _irp_completed(engine: "Engine", call: OpenCall) -> None:
         if newest is None or not newest.write:
             access.observed_by_caller(engine, line, mask, call)
         if line.pio & mask:
-            pio.handed_on(engine, line, mask, who, "completed to the caller", memory=True, fetch=True, key=("irp", call.number))
+            pio.handed_on(engine, line, mask, who, "completed to the caller", memory=True, fetch=True)
 
 
 def _completed_unflushed(engine: "Engine", transfer: Transfer, who: Access, call: OpenCall, masks: dict[int, int]) -> None:
-    key = ("irp", call.number)
     if transfer.owes_adapter_flush:
-        access.note_r25(engine, transfer, who, key, "the IRP is completed")
+        access.note_r25(engine, transfer, who, "the IRP is completed")
     if transfer.write:
         return
     for address, mask in masks.items():
         line = engine.lines.get(address >> engine.shift)
         bytes_ = transfer.masks.get(address, 0) & mask
         if line is not None and bytes_:
-            access.use_in_flight(engine, line, transfer, bytes_, who, key, "reads")
+            access.use_in_flight(engine, line, transfer, bytes_, who, "reads")
 
 
 def _completed_after_failure(engine: "Engine", transfer: Transfer, who: Access, call: OpenCall, masks: dict[int, int]) -> None:
@@ -313,7 +312,7 @@ def _completed_after_failure(engine: "Engine", transfer: Transfer, who: Access, 
         line = engine.lines.get(address >> engine.shift)
         bytes_ = transfer.masks.get(address, 0) & mask
         if line is not None and bytes_:
-            access.undelivered(engine, line, transfer, bytes_, who, ("irp", call.number))
+            access.undelivered(engine, line, transfer, bytes_, who)
 
 
 # -- end ------------------------------------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def prefetch_and_no_invalidate_after(m, broken, lucky):
     m.load(BUF, SIZE)
 
 
-@case("R04", speculates=True)
+@case("R04", invalidate_after_read=False, speculates=True)
 def bare_metal_invalidates_only_before(m, broken, lucky):
     a, buf = m.adapter(version=0), [(BUF, SIZE)]
     m.device[:SIZE] = DEVICE
@@ -140,17 +140,10 @@ def bare_metal_invalidates_only_before(m, broken, lucky):
     if not lucky:
         m.prefetch(BUF)
     m.finish(t)
-    m.flush_adapter(a, m.mdl(*buf), True if False else False) if False else m_flush_only(m, a, buf)
+    m.flush_adapter(a, m.mdl(*buf), False)
     if not broken:
         m.maintain(INVALIDATE, buf)
     m.load(BUF, SIZE)
-
-
-def m_flush_only(m, a, buf):
-    """FlushAdapterBuffers of a HAL that leaves the caches to the driver."""
-    m.invalidate_after_read, keep = False, m.invalidate_after_read
-    m.flush_adapter(a, m.mdl(*buf), False)
-    m.invalidate_after_read = keep
 
 
 @case("R05")
@@ -175,15 +168,9 @@ def load_while_the_device_writes(m, broken, lucky):
     m.ke_flush(mdl, True, True)
     t = m.start(a, mdl["ranges"], False)
     m.move(t, SIZE if lucky else 8)
-    if broken and not lucky:
-        m.move(t, 8)
     if broken:
         m.load(BUF + SIZE - 8, 8)
-    if broken and not lucky:
-        m.move(t, 8)
     m.finish(t)
-    if broken and not lucky:
-        m.load(BUF + SIZE - 8, 8)
     m.flush_adapter(a, mdl, False)
     m.complete_irp(mdl)
 
@@ -220,7 +207,7 @@ def invalidate_and_load(m, broken, lucky):
     m.load(BUF, SIZE)
 
 
-@case("R08")
+@case("R08", invalidate_after_read=False)
 def clean_invalidate_after_the_read(m, broken, lucky):
     a, buf = m.adapter(), [(BUF, SIZE)]
     m.device[:SIZE] = DEVICE
@@ -231,7 +218,7 @@ def clean_invalidate_after_the_read(m, broken, lucky):
         m.evict_all()
     t = m.start(a, buf, False)
     m.finish(t)
-    m_flush_only(m, a, buf)
+    m.flush_adapter(a, m.mdl(*buf), False)
     m.maintain(CLEAN_INVALIDATE, buf)
     m.load(BUF, SIZE)
 
