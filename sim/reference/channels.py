@@ -21,8 +21,8 @@ class Channel:
     def __init__(self, number: int):
         self.number = number
         self.armed = self.reloaded = False
+        self.stop_cycle = 0
         self.started: tuple[int, int, int, bool] | None = None
-        self.reload = (0, 0, 0)
         self.arm(-1, 0, 0, 0)
         self.armed = False
 
@@ -37,10 +37,11 @@ class Channel:
         self.last = self.number != 4
         self.extents: deque[list[int]] = deque() if self.number == 4 else deque([[start, count]])
 
-    def rearm(self, start: int, count: int, to_device: int) -> None:
-        """Auto-init at terminal count; a hand-off record of its own may follow."""
-        self.arm(self.tag, start, count, to_device)
-        self.reloaded, self.reload = True, (start, count, to_device)
+    def rearm(self, start: int, count: int) -> None:
+        """Auto-init at terminal count. A stop written just before may still belong to the transfer that goes on."""
+        stop = self.stop
+        self.arm(self.tag, start, count, self.to_device)
+        self.reloaded, self.stop = True, stop
 
     def describe(self, addr: int, length: int, last: bool, following: int) -> None:
         """A descriptor was read."""

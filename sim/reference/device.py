@@ -26,7 +26,6 @@ class DeviceModel:
         self.served = 0  # bytes of this command that the mover has accepted
         self.truncated = False  # the last request was cut to the channel's residue: its rest is dropped
         self.aborted = False
-        self.optional: list[tuple[int, int, int]] = []  # beats on their way when the command was aborted
         self._sent: deque[list] = deque()  # [offset, bytes] that left and are not yet in the FIFO
         self._owed: deque[list] = deque()  # [event, offset, count] that entered the FIFO in the cycle they left
         self._pio: deque[tuple[int, int]] = deque()  # (offset, byte) written to the data port, not yet in the buffer
@@ -38,6 +37,8 @@ class DeviceModel:
 
     @property
     def busy(self) -> bool:
+        if self.aborted:  # an accepted device-to-memory request is sent to its end
+            return self.op == _DMA_READ and self.moved < self.served
         return self.op != 0 and self.moved < self.length
 
     @property
@@ -47,12 +48,8 @@ class DeviceModel:
 
     def _command(self, event: Event) -> None:
         op = event.data & 7
-        left = self.c.dma.fifos[1].left
         if op == _ABORT:
-            self.optional = list(left)
-            self.c.dma.fifos[1].arrived += len(left)
-            left.clear()
-            self.op, self.aborted = 0, True
+            self.aborted |= self.busy
             return
         if op not in (_DMA_READ, _DMA_WRITE, _PIO_READ, _PIO_WRITE) or self.busy:
             return
@@ -146,7 +143,7 @@ class DeviceModel:
             if not self.addr <= offset <= offset + count <= self.addr + self.length:
                 c.report(event, f"{what} by PIO outside the command's range", offset)
             return
-        if self.op != _DMA_READ and not self.aborted:
+        if self.op != _DMA_READ:
             c.report(event, f"{what} although no command reads", offset)
             return
         if offset != self.addr + self.moved:
@@ -182,10 +179,6 @@ class DeviceModel:
             self._received(event, fifo.arrive())
         elif self._pio:
             self._pio_arrived(event)
-        elif any(entry[:2] == (addr, strobes) for entry in self.optional):
-            entry = next(entry for entry in self.optional if entry[:2] == (addr, strobes))
-            self.optional.remove(entry)
-            self._received(event, entry)
         else:
             what = f"device offset {addr:#x}: written although nothing was on its way"
             c.report(event, what, addr, "nothing", c.show(data, strobes))
@@ -202,7 +195,8 @@ class DeviceModel:
             return
         index = addr >> c.beat_shift
         self.words[index] = self.words[index] & ~mask | word & mask
-        if self.op == _DMA_WRITE:
+        first = addr + (strobes & -strobes).bit_length() - 1
+        if self.op == _DMA_WRITE and first == self.addr + self.moved:  # an older command's remainder does not count
             self.moved += strobes.bit_count()
 
     def _pio_arrived(self, event: Event) -> None:

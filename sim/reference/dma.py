@@ -18,6 +18,7 @@ from .flush import FlushModel
 __all__ = ["DmaModel"]
 
 _BUS_MASTER = 4
+_STROBE = 8  # cycles from a register's write to its effect, at most
 
 
 class DmaModel:
@@ -48,14 +49,14 @@ class DmaModel:
     def _control(self, event: Event, number: int) -> None:
         channel, registers = self.channels[number], self.c.registers
         if event.data & 2:
-            channel.stop = True
+            channel.stop, channel.stop_cycle = True, event.cycle
         if not event.data & 1:
             return
         if number == _BUS_MASTER:
             start, count, mode = registers["bm.desc"], 0, registers["bm.mode"]
         else:
             start, count, mode = (registers[f"ch{number}.{name}"] for name in ("addr", "count", "mode"))
-        must = not channel.armed and (count > 0 or (number == _BUS_MASTER and start % 16 == 0))
+        must = not channel.armed and (number == _BUS_MASTER or 0 < count < 1 << 24)
         if not channel.armed or channel.started is None:
             channel.started = (start, count, mode & 1, must)
 
@@ -78,9 +79,7 @@ class DmaModel:
             return
         asked, channel.started = channel.started, None
         got = (event.addr, event.data & 0xFFFF_FFFF, to_device)
-        if channel.reloaded and asked is None:
-            asked = (*channel.reload, True)
-        elif channel.armed:
+        if channel.armed and not (channel.reloaded and channel.stop):
             c.report(event, f"{what} while it is busy", event.addr)
         if asked is None:
             c.report(event, f"{what} that no register write had asked for", event.addr)
@@ -89,6 +88,12 @@ class DmaModel:
             c.report(event, f"{what} with other values", event.addr, text.format(*asked), text.format(*got))
         values = got if asked is None else asked[:3]
         channel.arm(event.tag, *values)
+        if number == _BUS_MASTER:
+            self._check_pointer(channel)
+
+    def _check_pointer(self, channel: Channel) -> None:
+        """A list ends with an error at a pointer that is misaligned or leads out of memory."""
+        channel.error |= not channel.last and (channel.next % 16 != 0 or not self.c.in_memory(channel.next))
 
     def descriptor(self, event: Event) -> None:
         c = self.c
@@ -112,6 +117,7 @@ class DmaModel:
             text = "address {:#010x} length {}"
             c.report(event, f"{what}: contents", event.addr, text.format(addr, length), text.format(*got))
         channel.describe(addr, length, flags & 1 == 1, following)
+        self._check_pointer(channel)
 
     def segment(self, event: Event) -> None:
         c = self.c
@@ -128,10 +134,14 @@ class DmaModel:
             if problem:
                 c.report(event, f"{what}: {problem}", addr)
         c.device.request(event, offset, length, channel.residue == 0)
+        if not (c.in_memory(addr) and c.in_memory(addr + length - 1)):
+            channel.error = True  # the interconnect answers what lies outside, and no memory record shows it
         if length:
             segment = Segment(addr, offset, length, event.tag, channel)
             self._pushing[to_device].append(segment)
             if to_device:
+                while self._reading and self._reading[0].dead:  # the mover is idle when it accepts: nothing is in flight
+                    self._reading.popleft()
                 self._reading.append(segment)
 
     def complete(self, event: Event) -> None:
@@ -157,13 +167,13 @@ class DmaModel:
             if channel.pushed != channel.taken:
                 c.report(event, f"{what} with accepted bytes not in the FIFO", None, channel.taken, channel.pushed)
         self._purge(channel)
+        c.device.truncated |= event.flags != 0
         channel.armed = False
-        registers = self.c.registers
-        if channel.number != _BUS_MASTER and not event.flags and not channel.stop:
-            names = ("addr", "count", "mode")
-            start, count, mode = (registers[f"ch{channel.number}.{name}"] for name in names)
+        stopped_long_ago = channel.stop and channel.stop_cycle < event.cycle - _STROBE
+        if channel.number != _BUS_MASTER and not event.flags and not stopped_long_ago:
+            start, count, mode = (c.registers[f"ch{channel.number}.{name}"] for name in ("addr", "count", "mode"))
             if mode & 4:
-                channel.rearm(start, count, mode & 1)
+                channel.rearm(start, count)
 
     def _purge(self, channel: Channel) -> None:
         """Accepted work of a transfer that has ended never enters the FIFO; reads in flight still come back."""
@@ -185,6 +195,7 @@ class DmaModel:
             fifo.discard_all()
         for channel in self.channels.values():
             self._purge(channel)
+        self.c.device.truncated = True
 
     # --- data toward the FIFO
     def read_beat(self, event: Event, addr: int, word: int, error: bool) -> None:
@@ -302,9 +313,14 @@ class DmaModel:
         to_device = event.aux >> 31
         fifo = self.fifos[to_device]
         fifo.drain(event, event.addr, event.aux & 0x7FFF_FFFF, event.data)
-        if to_device and self.c.device.aborted:
-            while (entry := fifo.arrive()) is not None:
-                self.c.device.optional.append(entry)
+        if not to_device and fifo.left and not self.c.in_memory(fifo.left[-1][0]):
+            self._write_failed(fifo.left.pop())  # answered by the interconnect: no memory record will come
+            fifo.arrived += 1
+
+    def _write_failed(self, beat: tuple[int, int, int]) -> None:
+        self.flush.write_failed(beat)
+        for channel in self.channels.values():
+            channel.error |= channel.armed
 
     # --- data toward memory
     def write_beat(self, event: Event, addr: int, error: bool) -> tuple[int, int] | None:
@@ -323,9 +339,7 @@ class DmaModel:
             c.report(event, "DMA write to another address", addr, f"{expected[0]:#010x}", f"{addr:#010x}")
             return None
         if error:
-            self.flush.write_failed(expected)
-            for channel in self.channels.values():
-                channel.error |= channel.armed
+            self._write_failed(expected)
         return expected[1:]
 
     def snooped_write(self, event: Event) -> list[tuple[int, int, int]]:
@@ -371,4 +385,6 @@ class DmaModel:
         for channel in self.channels.values():
             if channel.started and channel.started[3]:
                 report(f"DMA: {describe(channel.number)} was started but never handed off")
+            if channel.armed and channel.last and channel.count and channel.pushed == channel.count and not channel.error:
+                report(f"DMA transfer {channel.tag}: all its bytes entered the FIFO but it was never completed")
         self.flush.outstanding(report)

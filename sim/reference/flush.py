@@ -22,7 +22,7 @@ class FlushModel:
         self._asked: Event | None = None
         self._need = (0, 0)  # beats of each direction that must have arrived for success
         self._remainder: tuple[int, int, int] | None = None  # toward memory, as it was closed: addr, strobes, data
-        self._failed: list[tuple[int, int, int]] = []
+        self._failed = self._kept = False  # a write of this flush failed / the remainder's did, so that it is open again
         self._discarded = 0
         self._late_error = False  # a write outside a flush failed: its response may come inside the next one
         self._cleared = False  # an abort has emptied the FIFOs: DISCARD records may say so
@@ -41,17 +41,22 @@ class FlushModel:
         self._asked, self.running, self._cleared = None, True, False
         fifo = self.fifos[0]
         self._remainder = None if fifo.addr is None else (fifo.addr, fifo.strobes, fifo.data)
-        self._failed, self._discarded = [], 0
+        self._failed, self._kept, self._discarded = False, False, 0
         for fifo in self.fifos:
             fifo.close()
         self._need = (self.fifos[0].entered, self.fifos[1].entered)
 
     def write_failed(self, beat: tuple[int, int, int]) -> None:
         """Memory answered a chunk's write with a bus error."""
-        if self.running:
-            self._failed.append(beat)
-        else:
+        if not self.running:
             self._late_error = True
+            return
+        self._failed = True
+        fifo = self.fifos[0]
+        if self._remainder and beat[0] & ~(fifo.chunk_bytes - 1) == self._remainder[0]:
+            self._kept = True
+            if fifo.addr is None and not fifo.cut_through:  # pushes are held off, so nothing else can be open
+                fifo.addr, fifo.strobes, fifo.data = self._remainder
 
     def aborted(self, event: Event) -> None:
         """An abort ends a flush at once, without a status."""
@@ -80,8 +85,6 @@ class FlushModel:
         self.running = False
         late, self._late_error = self._late_error, False
         missing = [max(need - fifo.arrived, 0) for need, fifo in zip(self._need, self.fifos)]
-        chunk = ~(c.config.dma.chunk_bytes - 1)
-        kept = self._remainder and any(beat[0] & chunk == self._remainder[0] for beat in self._failed)
         if status not in (_OK, _BUS_ERROR, _TIMEOUT):
             c.report(event, "DMA flush: status must be one of ok, bus error, time-out", None, "one bit", f"{status:#05b}")
         if status != _TIMEOUT:
@@ -91,19 +94,19 @@ class FlushModel:
                     c.report(event, f"DMA flush: reported {word} although {beats} beats have not reached the {fifo.name}")
             if self._discarded or event.aux:
                 c.report(event, "DMA flush: bytes were discarded without a time-out", None, 0, max(self._discarded, event.aux))
-        if status == _OK and kept:
+        if status == _OK and self._kept:
             c.report(event, "DMA flush: reported ok although memory answered the remainder's write with an error")
         if status == _BUS_ERROR:
             if not self._failed and not late:
                 c.report(event, "DMA flush: reported a bus error that memory never answered")
-            if kept and self.fifos[0].addr is None and not c.config.dma.cut_through:
-                self.fifos[0].addr, self.fifos[0].strobes, self.fifos[0].data = self._remainder
         if status == _TIMEOUT:
             if not c.registers["dma.flush_timeout"]:
                 c.report(event, "DMA flush: timed out although no time-out is set")
             if event.aux != self._discarded:
                 c.report(event, "DMA flush: discarded bytes", None, self._discarded, event.aux)
             for fifo in self.fifos:
+                if self._kept and fifo is self.fifos[0] and (fifo.addr, fifo.strobes, fifo.data) == self._remainder:
+                    fifo.discard_all()  # failed, then out of time: all its beats had left, so no record says so
                 if fifo.held:
                     c.report(event, f"DMA flush: timed out but kept {fifo.held} bytes toward the {fifo.name}")
 

@@ -93,7 +93,7 @@ class MaintenanceModel:
         if scope == MaintScope.LINE:
             run.first = run.last = run.limit = start & c.line_mask
         elif scope == MaintScope.RANGE:
-            end = start + length
+            end = min(start + length, 1 << 32)
             run.first = start & c.line_mask
             run.last = run.limit = (end - 1) & c.line_mask if length else -1
             if c.config.faults.maintenance_ignores_tail and end % c.line_bytes:
