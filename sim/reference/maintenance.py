@@ -12,7 +12,7 @@ from rtl.probe import Cause
 from sim.record import Event
 
 from .context import Context
-from .dcache import Command
+from .lines import Command
 
 __all__ = ["MaintenanceModel"]
 

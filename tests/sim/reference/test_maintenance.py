@@ -88,6 +88,20 @@ def test_lines_used_again_after_the_beginning_are_not_owed():
         assert m.judge() == []
 
 
+def test_clean_invalidate_may_leave_a_line_dirtied_meanwhile():
+    for op in (CLEAN_INVALIDATE, INVALIDATE):
+        m = filled()
+        m.csr_write("maint.start", MEM + 96)
+        m.csr_write("maint.cmd", op | DC << 4)
+        m.emit(Kind.MAINT_BEGIN, MEM + 96, aux=op | DC << 4)
+        m.store(MEM + 96, b"later")
+        m.emit(Kind.MAINT_END, MEM + 96)
+        if op == CLEAN_INVALIDATE:
+            assert m.judge() == []
+        else:
+            noticed(m, "D-cache line 0x80000060: is still valid although maintenance reports done")
+
+
 def test_a_line_stored_again_but_never_cleaned_is_owed():
     m = filled()
     m.maintain(CLEAN, RANGE, DC, MEM, 32, between=[lambda: m.store(MEM, b"later")])
