@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .bus import Bus, BusTimeout
-from .errors import ArgumentError, check_integer, check_type
+from .errors import DeviceError, check_integer, check_type
 from .maintenance import CacheMaintenance
 from .memory import MemoryPool
 from .platform import FlushCall, Platform, flush_table
@@ -133,12 +133,14 @@ class Hal:
         Raises
         ------
         ArgumentError
-            If the count is not 1 to 2**24-1 bytes or the channel is still busy.
+            If the count is not 1 to 2**24-1 bytes.
+        DeviceError
+            If the channel still runs a transfer; nothing is written then.
         """
         check_integer("count", count, 1, MAX_CHANNEL_COUNT)
         regs = self.regs.channel(channel)
         if (await regs.status.read()).busy:
-            raise ArgumentError(f"channel must be idle to be programmed, not busy: channel {channel} runs a transfer")
+            raise DeviceError(f"system channel {channel} must be idle to be programmed, but it runs a transfer")
         await regs.mask.write(mask=1)
         await regs.status.clear()
         await regs.addr.write(address)

@@ -4,7 +4,7 @@
 import pytest
 
 from driver.bus import Attribute
-from driver.errors import AdapterError, ArgumentError, MdlError, PoolError
+from driver.errors import AdapterError, DeviceError, MdlError, PoolError
 from driver.platform import HalOptions
 from driver.wdk import NTSTATUS, DeviceDescription, DeviceObject, IoAllocationAction, Kernel, MajorFunction
 from rtl.pio.table import IRQ
@@ -413,5 +413,7 @@ def test_a_busy_channel_cannot_be_programmed():
     b = Bench()
     b.bus.regs["ch0.status"] = 1
     run(b.allocate())
-    with pytest.raises(ArgumentError, match="channel must be idle to be programmed, not busy: channel 0"):
+    b.bus.ops.clear()
+    with pytest.raises(DeviceError, match="system channel 0 must be idle to be programmed"):
         run(b.adapter.map_transfer(b.mdl, b.base, A, 10, True))
+    assert b.bus.ops == [("r32", "ch0.status")]

@@ -437,6 +437,14 @@ def test_a_maintenance_error_ends_in_the_status_block():
     assert "Cache maintenance" in disk.irp.detail and not disk.bus.writes("dev.cmd")
 
 
+def test_a_channel_left_running_is_a_device_error_and_is_stopped():
+    disk = Disk()
+    disk.bus.regs["ch0.status"] = 1
+    assert disk.go(Path.SYSTEM_CHANNEL) == (NTSTATUS.STATUS_IO_DEVICE_ERROR, 0)
+    assert "system channel 0 must be idle" in disk.irp.detail and not disk.kernel.channel_owners
+    assert ("w32", "ch0.ctrl", 2) in disk.bus.ops
+
+
 def test_too_many_elements():
     disk = Disk(size=12, pieces=[4, 4, 4], descriptors=2)
     assert disk.go(Path.BUS_MASTER) == (NTSTATUS.STATUS_INSUFFICIENT_RESOURCES, 0)
