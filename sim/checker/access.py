@@ -48,6 +48,7 @@ def read(engine: "Engine", line: Line, event: Event) -> None:
 def store(engine: "Engine", line: Line, mask: int, event: Event) -> None:
     """A cached store into a hot line; its own may-state is already updated."""
     who = engine.cpu(event)
+    line.hazard &= ~mask
     for transfer in tuple(line.flight):
         bytes_ = transfer.masks.get(line.addr, 0)
         if bytes_ & mask:
@@ -61,11 +62,9 @@ def store(engine: "Engine", line: Line, mask: int, event: Event) -> None:
     line.stale &= ~mask
     line.lost &= ~mask
     line.poison &= ~mask
-    if line.stale:  # the write-back of this store will take stale bytes along
+    if line.stale:  # the write-back of this store may take stale bytes along: whoever reads them later gets them (R04)
         line.poison |= line.stale
         line.poison_of = line.stale_of
-        line.hazard |= line.stale
-        line.hazard_of = line.stale_of
 
 
 def uncached_read(engine: "Engine", line: Line, event: Event) -> None:
@@ -81,8 +80,7 @@ def uncached_read(engine: "Engine", line: Line, event: Event) -> None:
                 _touch(engine, line, transfer, bytes_, who, event, "reads")
         if line.pio & mask:
             pio.handed_on(engine, line, mask, who, "read around the cache", memory=True, fetch=False)
-        if line.poison & mask:
-            harm(engine, line, mask & line.poison, who)
+        harm(engine, line, mask & ~line.stale, who)  # a stale copy in the D-cache is none of its business
     if line.watch:
         evidence(engine, line, event, event[5], f"{engine.cpu(event)} returned")
 
@@ -137,7 +135,14 @@ def use_in_flight(engine: "Engine", line: Line, transfer: Transfer, bytes_: int,
     if not bytes_:
         return
     if transfer.called:
-        note_r25(engine, transfer, who, f"the CPU {verb} its data", line, bytes_)
+        note_r25(
+            engine,
+            transfer,
+            who,
+            "another transfer sends its data" if verb == "sends" else f"the CPU {verb} its data",
+            line,
+            bytes_,
+        )
     if transfer.drained:
         return
     if verb == "writes":
@@ -184,9 +189,9 @@ def remainder(engine: "Engine", transfer: Transfer) -> dict[int, int]:
     return line_masks([(start, end - start)], engine.line_bytes)
 
 
-def undelivered(engine: "Engine", line: Line, transfer: Transfer, bytes_: int, who: Access) -> None:
-    """The caller gets bytes of a transfer whose flush failed."""
-    _r04(engine, line, transfer, bytes_, who, "the flush failed, they may never have left the FIFO", latent=False)
+def undelivered(engine: "Engine", line: Line, transfer: Transfer, bytes_: int, who: Access, why: str) -> None:
+    """The caller gets bytes of a transfer that is not over, or whose flush failed."""
+    _r04(engine, line, transfer, bytes_, who, why, latent=False)
 
 
 def _neighbour(engine: "Engine", line: Line, transfer: Transfer, bytes_: int, mask: int, who: Access) -> None:
@@ -199,7 +204,8 @@ def _neighbour(engine: "Engine", line: Line, transfer: Transfer, bytes_: int, ma
             "transfer": transfer.number,
         }
 
-    engine.note("R10", (transfer.number,), build, line, bytes_ | mask, subjects=[transfer.subject])
+    never = {"R24", "R25", "R27"} if transfer.active else ()
+    engine.note("R10", (transfer.number,), build, line, bytes_ | mask, subjects=[transfer.subject], never=never)
 
 
 def harm(engine: "Engine", line: Line, mask: int, who: Access) -> None:

@@ -76,13 +76,46 @@ def _begin(engine: "Engine", transfer: Transfer, masks: dict[int, int]) -> None:
     for address, mask in masks.items():
         line = engine.line(address)
         for other in [t for t in line.flight if not t.active and not t.write]:
-            _land(engine, other, line, other.masks.get(address, 0))  # as sure as it will ever be
-            line.flight.remove(other)
+            if transfer.write and other.masks.get(address, 0) & mask:
+                access.use_in_flight(engine, line, other, other.masks[address] & mask, engine.started(transfer), "sends")
+            elif not transfer.write:
+                # the FIFO keeps its order: before the new data arrives, the old has
+                _land(engine, other, line, other.masks.get(address, 0))
+                line.flight.remove(other)
+        if line.flight:
+            _shared(engine, transfer, line, mask)
         if not transfer.write and not transfer.uncached and line.dirty:
             line.hazard |= mask
             line.hazard_of = transfer
         line.flight.append(transfer)
         line.hot = True
+
+
+def _shared(engine: "Engine", transfer: Transfer, line: Line, mask: int) -> None:
+    """R11: another transfer is active in the line. Harm is possible if the same bytes are concerned and one is written."""
+    for other in line.flight:
+        if other is transfer or not other.active or (other.write and transfer.write) or other.common or transfer.common:
+            continue
+
+        def build(other: Transfer = other) -> dict[str, Any]:
+            return {
+                "detail": f"{transfer.what} starts while {other.what} is active in the same line",
+                "accesses": [engine.started(other), engine.started(transfer)],
+                "missing": f"wait for the transfer started at {site_text(other.site)}, or align both buffers to lines",
+                "transfer": transfer.number,
+            }
+
+        severity = Severity.POSSIBLE if other.masks.get(line.addr, 0) & mask else Severity.WARNING
+        engine.note(
+            "R11",
+            (other.number, transfer.number),
+            build,
+            line,
+            mask | other.masks.get(line.addr, 0),
+            severity=severity,
+            subjects=[transfer.subject, other.subject],
+            latent=False if severity is Severity.POSSIBLE else None,
+        )
 
 
 # -- the flushes that this transfer uses ------------------------------------------------------------------------------
@@ -229,7 +262,7 @@ def _edge_store(engine: "Engine", transfer: Transfer, line: Line, mask: int, sto
             "transfer": transfer.number,
         }
 
-    engine.note("R10", (transfer.number,), build, line, mask, subjects=[transfer.subject])
+    engine.note("R10", (transfer.number,), build, line, mask, subjects=[transfer.subject], never={"R24", "R25", "R27"})
 
 
 def _unfinished(
@@ -347,11 +380,27 @@ def complete(engine: "Engine", event: Event) -> None:
             if line is not None and line.hazard_of is transfer:
                 line.hazard &= ~mask | transfer.masks.get(address, 0)
     access.read_too_early(engine, transfer)
+    if transfer.common and not transfer.owes_adapter_flush and not transfer.write:
+        _leave_by_themselves(engine, transfer)
     if transfer.write:
         for address in transfer.masks:
             line = engine.lines.get(address >> engine.shift)
             if line is not None and transfer in line.flight:
                 line.flight.remove(transfer)
+
+
+def _leave_by_themselves(engine: "Engine", transfer: Transfer) -> None:
+    """A bus master's common buffer owes no flush (R24): its whole chunks count as landed, only the remainder stays in flight."""
+    rest = access.remainder(engine, transfer)
+    for address, mask in transfer.masks.items():
+        line = engine.lines.get(address >> engine.shift)
+        if line is not None and transfer in line.flight:
+            left = rest.get(address, 0)
+            _land(engine, transfer, line, mask & ~left)
+            if not left:
+                line.flight.remove(transfer)
+    transfer.masks = rest
+    transfer.drained = not rest
 
 
 def aborted(engine: "Engine", event: Event) -> None:

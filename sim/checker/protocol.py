@@ -54,7 +54,7 @@ def begin(engine: "Engine", call: OpenCall) -> None:
         _irp_completed(engine, call)
     elif call.name in ("FreeAdapterChannel", "FreeMapRegisters", "PutDmaAdapter"):
         for transfer in _unflushed(engine, call):
-            if transfer.complete is not None:
+            if transfer.complete is not None and transfer.flush is None:  # a flush that failed is R26's, at the IRP's end
                 _no_flush(engine, transfer, Access(call.name, call.cycle, call.site))
     elif call.name == "CpuCopy":
         pio.declare(engine, call)
@@ -263,6 +263,10 @@ def _irp_completed(engine: "Engine", call: OpenCall) -> None:
         if transfer.active:
             if good:
                 access.note_r25(engine, transfer, who, "the IRP is completed", over=False)
+                for address, mask in masks.items() if not transfer.write else ():
+                    line, bytes_ = engine.line(address), transfer.masks.get(address, 0) & mask
+                    if bytes_:
+                        access.undelivered(engine, line, transfer, bytes_, who, "the transfer is still running")
         elif transfer.flush is None:
             _completed_unflushed(engine, transfer, who, call, masks if good else {})
         elif not transfer.flush_ok and good:
@@ -312,7 +316,7 @@ def _completed_after_failure(engine: "Engine", transfer: Transfer, who: Access, 
         line = engine.lines.get(address >> engine.shift)
         bytes_ = transfer.masks.get(address, 0) & mask
         if line is not None and bytes_:
-            access.undelivered(engine, line, transfer, bytes_, who)
+            access.undelivered(engine, line, transfer, bytes_, who, "the flush failed, they may never have left the FIFO")
 
 
 # -- end ------------------------------------------------------------------------------------------------------------------

@@ -81,6 +81,8 @@ def resolve(engine: "Engine") -> list[Finding]:
     for draft in drafts:
         near = {id(other): other for subject in draft.subjects for other in by_subject[subject]}
         parents[id(draft)] = _parent(draft, list(near.values()))
+    # R03 is never a root: a write-back harms only where something else has gone wrong before it.
+    drafts = [draft for draft in drafts if draft.rule != "R03" or parents[id(draft)] is not None]
     roots = {id(draft): _root(draft, parents) for draft in drafts}
     for draft in drafts:
         root = roots[id(draft)]

@@ -28,9 +28,7 @@ class Machine:
         self.invalidate_after_read = invalidate_after_read
         config = SocConfig(coherency="snoop" if coherent else "none")
         if unification or tail:
-            config = config.replace(
-                faults__maintenance_point_of_unification=unification, faults__maintenance_ignores_tail=tail
-            )
+            config = config.replace(faults__maintenance_point_of_unification=unification, faults__maintenance_ignores_tail=tail)
         self.tail = tail
         self.config = config
         self.memory = bytearray(b"\xee" * 65536)
@@ -275,9 +273,7 @@ class Machine:
                     self.maintain(op, mdl["ranges"], target, by="hal")
 
     def map_transfer(self, adapter, mdl, offset, length, write):
-        with self.call(
-            "MapTransfer", adapter=adapter, mdl=mdl, offset=offset, length=length, write_to_device=write
-        ) as result:
+        with self.call("MapTransfer", adapter=adapter, mdl=mdl, offset=offset, length=length, write_to_device=write) as result:
             result[0] = [mdl["ranges"][0][0] + offset, length]
 
     def sg_list(self, adapter, mdl, write):
@@ -304,9 +300,7 @@ class Machine:
             "tag": self.transfers, "write": write, "device": device, "done": 0, "channel": 4 if adapter["master"] else 0,
             "bytes": [a + n for a, k in ranges for n in range(k)],
         }  # fmt: skip
-        with self.call(
-            "StartTransfer", adapter=adapter, ranges=[list(r) for r in ranges], write_to_device=write, buffer=buffer
-        ):
+        with self.call("StartTransfer", adapter=adapter, ranges=[list(r) for r in ranges], write_to_device=write, buffer=buffer):
             self.event(
                 Kind.HANDOFF,
                 tag=transfer["tag"],
@@ -339,9 +333,7 @@ class Machine:
         if fifo and next(iter(fifo)) // CHUNK != where // CHUNK:
             self._drain(write, tag)
         beat = where & -BEAT
-        self.event(
-            Kind.PUSH, tag=tag, addr=beat, aux=1 << where % BEAT | write << 31, data=value << 8 * (where % BEAT)
-        )
+        self.event(Kind.PUSH, tag=tag, addr=beat, aux=1 << where % BEAT | write << 31, data=value << 8 * (where % BEAT))
         self.fifo[write][where] = value
         if len(self.fifo[write]) == CHUNK:
             self._drain(write, tag)
@@ -370,9 +362,7 @@ class Machine:
         """Moves the rest (but ``residue`` bytes) and completes."""
         left = len(transfer["bytes"]) - transfer["done"] - residue
         self.move(transfer, left)
-        self.event(
-            Kind.COMPLETE, tag=transfer["tag"], aux=transfer["channel"], data=residue, flags=2 if residue else 0
-        )
+        self.event(Kind.COMPLETE, tag=transfer["tag"], aux=transfer["channel"], data=residue, flags=2 if residue else 0)
 
     def drain(self):
         """The engine's flush; ``fail_flushes`` holds the results of the next ones ("bus_error", "timeout")."""
