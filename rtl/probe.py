@@ -51,8 +51,9 @@ class Kind(enum.IntEnum, shape=8):
     MAINT_STEP = 0x41  # a D-cache line was visited: addr line, flags[0] present, flags[1] dirty (informational)
     MAINT_END = 0x42  # the command is done: addr start, flags[0] error, flags[1] aborted
     # --- fetch: the I-cache
-    FETCH = 0x48  # one beat: addr beat, aux strobes asked for, data returned, tag, flags[0] error, flags[1] hit
-    IFILL_REQUEST = 0x4A  # AR accepted: addr line
+    FETCH = 0x48  # one beat: addr beat, aux strobes asked for, data returned, tag, flags[0] error, flags[1] hit,
+    #               flags[2] uncached: the beat was read around the cache
+    IFILL_REQUEST = 0x4A  # decided (before AR): addr line
     IFILL_INSTALL = 0x4B  # addr line, aux way << 8, flags[0] error: not installed
     IEVICT = 0x4C  # a line was replaced: addr line
     IINVALIDATE = 0x4D  # addr line (aux[0] 0) or everything (aux[0] 1); aux Cause << 1
@@ -93,6 +94,7 @@ class Source(enum.IntEnum, shape=4):
     D_WRITEBACK = 2
     D_UNCACHED = 3
     I_FILL = 4
+    I_UNCACHED = 7
     DMA_DATA = 8
     DMA_DESCRIPTOR = 9
 
