@@ -19,6 +19,7 @@ class FlushModel:
     def __init__(self, context: Context, fifos: tuple[ChunkFifo, ChunkFifo]):
         self.c, self.fifos = context, fifos
         self.running = self.abort_asked = False
+        self.has_cut = False  # a time-out or an abort may have cut a burst short
         self._asked: Event | None = None
         self._need = (0, 0)  # beats of each direction that must have arrived for success
         self._remainder: tuple[int, int, int] | None = None  # toward memory, as it was closed: addr, strobes, data
@@ -62,7 +63,7 @@ class FlushModel:
         """An abort ends a flush at once, without a status."""
         self.abort_asked = self.running = False
         self._asked = None
-        self._cleared = True
+        self._cleared = self.has_cut = True
 
     def discard(self, event: Event) -> None:
         c = self.c
@@ -100,6 +101,7 @@ class FlushModel:
             if not self._failed and not late:
                 c.report(event, "DMA flush: reported a bus error that memory never answered")
         if status == _TIMEOUT:
+            self.has_cut = True
             if not c.registers["dma.flush_timeout"]:
                 c.report(event, "DMA flush: timed out although no time-out is set")
             if event.aux != self._discarded:

@@ -101,7 +101,8 @@ class ICacheModel:
         """A coherent fill found dirty bytes in the D-cache: they take the place of memory's."""
         for fill in self.fills.get(line, ()):
             if fill.got != self.all_beats and fill.newer is None:
-                fill.newer = words
+                if words is not None:
+                    fill.newer, fill.got = words, self.all_beats
                 return
 
     def install(self, event: Event) -> None:

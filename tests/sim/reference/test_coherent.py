@@ -116,6 +116,27 @@ def test_every_write_of_a_cached_line_is_snooped():
     assert m.judge() == []
 
 
+def test_snooped_write_must_be_on_its_way():
+    m = from_device(lambda m: None, 0)
+    m.emit(Kind.SNOOP_WRITE, MEM)
+    noticed(m, "D-cache line 0x80000000: DMA write snooped, but no write of it is on its way")
+
+
+def test_write_drops_a_clean_fill_in_flight():
+    def filling(m):
+        m.csr_write("dcache.ctrl", 0)
+        m.emit(Kind.FILL_REQUEST, MEM)
+        for at in range(MEM, MEM + 32, 8):
+            m.mem_read(at, Source.D_FILL)
+
+    m = from_device(filling, 2)
+    m.emit(Kind.FILL_DROP, MEM)
+    assert m.judge() == []
+    m.edit(Kind.FILL_DROP, 0, aux=0)
+    m.events[-1] = m.events[-1]._replace(kind=int(Kind.FILL_INSTALL))
+    noticed(m, "D-cache line 0x80000000: fill installed although a snoop had dropped it")
+
+
 def test_write_merges_into_the_write_back_buffer():
     def evicted(m):
         m.store(MEM + 4, b"dirty neighbour bytes")
@@ -125,6 +146,22 @@ def test_write_merges_into_the_write_back_buffer():
     line, data = m.buffer.popleft()
     m.buffer.append((line, bytes(m.device[:16]) + data[16:]))
     m.drain_buffer()
+    assert m.judge() == []
+
+
+def test_snooped_descriptor():
+    m = Machine(COHERENT)
+    fields = (MEM + 0x400, 16, 1, 0)
+    m.store(MEM + 0x20, b"".join(field.to_bytes(4, "little") for field in fields))
+    m.command(1, 0, 16)
+    m.csr_write("bm.desc", MEM + 0x20)
+    m.csr_write("bm.ctrl", 1)
+    m.transfers = 1
+    m.emit(Kind.HANDOFF, MEM + 0x20, aux=4, tag=1)
+    m.emit(Kind.SNOOP_READ, MEM + 0x20, aux=Source.DMA_DESCRIPTOR, flags=1)
+    m.emit(Kind.DESCRIPTOR, MEM + 0x20, data=fields[0] | fields[1] << 32, tag=1)
+    m.to_memory(MEM + 0x400, 0, 16)
+    m.complete(channel=4)
     assert m.judge() == []
 
 
