@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A D-cache (with its maintenance unit if asked for) between a manager, a memory and plain registers, every probe record replayed."""
+"""A D-cache with its maintenance unit between a manager, a memory and plain registers; every probe record is replayed."""
 
 import random
 
@@ -52,6 +52,7 @@ class Bench:
         self.i_lines: list[tuple[int, int, int]] = []  # cycle, all, addr
         self.counters: dict[str, int] = {}
         self.inv_ready = lambda: True
+        self.store_invalidations: list[tuple[int, int]] = []  # cycle, line: accepted on i_inv
 
     # --- recording
     def _beat(self, cycle, what, addr, ident, data, strb, error):
@@ -64,6 +65,8 @@ class Bench:
             probes.append(("maint", self.unit.probe_maint))
         valids = [p.valid for _, p in probes]
         inv = [self.unit.inv.req] if self.unit else []
+        if self.config.coherent:
+            inv.append(self.dut.i_inv.req)
         while True:
             for stream in inv:
                 ctx.set(stream.ready, self.inv_ready())
@@ -83,14 +86,25 @@ class Bench:
                         "tag": int(r.tag),
                     }
                     self.records.append(
-                        (self.cycle, Kind(r.kind), fields["addr"], fields["aux"], fields["flags"], fields["data"], fields["tag"])
+                        (
+                            self.cycle,
+                            Kind(int(r.kind)),
+                            fields["addr"],
+                            fields["aux"],
+                            fields["flags"],
+                            fields["data"],
+                            fields["tag"],
+                        )
                     )
                     if name != "maint":
                         self.replay.add(self.cycle, name, r.kind, **fields)
             rest = values[2 * len(probes) :]
-            for n in range(len(inv)):
-                if rest[3 * n] and rest[3 * n + 1]:
-                    self.i_lines.append((self.cycle, int(rest[3 * n + 2]["all"]), int(rest[3 * n + 2].addr)))
+            for n, stream in enumerate(inv):
+                valid, ready, payload = rest[3 * n : 3 * n + 3]
+                if valid and ready and self.config.coherent and stream is self.dut.i_inv.req:
+                    self.store_invalidations.append((self.cycle, int(payload.addr)))
+                elif valid and ready:
+                    self.i_lines.append((self.cycle, int(payload["all"]), int(payload.addr)))
             self.cycle += 1
 
     async def _registers(self, ctx):
@@ -218,13 +232,13 @@ class Bench:
         for _ in range(limit):
             core = self.dut.core
             busy = ctx.get(core.occupied) or ctx.get(core.cpu.pending) or not ctx.get(core.slot_free)
-            quiet = 0 if busy or self.records and self.records[-1][0] >= self.cycle - 2 else quiet + 1
+            quiet = 0 if busy or (self.records and self.records[-1][0] >= self.cycle - 2) else quiet + 1
             if quiet > 40:
                 return
             await ctx.tick()
         raise AssertionError("never idle")
 
-    def run(self, testbench, *extra):
+    def run(self, testbench, *extra, processes=()):
         top = Module()
         top.submodules.dut = self.dut
         if self.unit:
@@ -234,16 +248,16 @@ class Bench:
         sim.add_clock(1e-8)
 
         async def main(ctx):
-            if self.config.coherent:
-                pass
             await testbench(ctx, self)
             await self.idle(ctx)
             self.check(ctx)
 
-        sim.add_testbench(self.memory.run, background=True)
-        sim.add_testbench(self.manager.run, background=True)
-        sim.add_testbench(self._registers, background=True)
-        sim.add_testbench(self._watch, background=True)
+        sim.add_process(self.memory.run)
+        sim.add_process(self.manager.run)
+        sim.add_process(self._registers)
+        sim.add_process(self._watch)
+        for agent in processes:
+            sim.add_process(agent)
         for agent in extra:
             sim.add_testbench(agent, background=True)
         sim.add_testbench(main)

@@ -9,7 +9,7 @@ _D_CHANNELS = ("snoop", "d_wb", "d_line", "d_fill", "cpu")
 
 
 class Replay:
-    """Memory, fill buffers, array and write-back buffer as :mod:`rtl.probe` defines them; ``problems`` collects what does not fit."""
+    """Memory, fill buffers, array and write-back buffer as :mod:`rtl.probe` defines them; ``problems``: what does not fit."""
 
     def __init__(self, config, memory: bytes):
         self.config = config
@@ -20,7 +20,7 @@ class Replay:
         self.ways: dict[tuple[int, int], int] = {}
         self.fills: dict[int, dict] = {}
         self.buffer: dict[int, list[bytearray]] = {}
-        self.snooped: dict[int, tuple[int, int]] = {}  # data and strobes of the snooped write, set by the bench
+        self.snooped: list[tuple[int, int, int]] = []  # address, data, strobes of snooped writes in order, by the bench
         self.problems: list[str] = []
         self.pending: list[tuple] = []
         self.counts: dict[int, int] = {}
@@ -163,10 +163,11 @@ class Replay:
         self._dirty_hit(addr, flags)
 
     def snoop_write(self, addr, aux, data, flags, tag):
+        asked, bytes_, strobes = self.snooped.pop(0)
+        assert addr == asked, f"the request was for {asked:#x}"
         self._dirty_hit(addr, flags)
         assert addr not in self.buffer, "an older write-back is under way"
         if addr in self.dirty:
-            bytes_, strobes = self.snooped[addr]
             self._merge(self.lines[addr], 0, bytes_, strobes, self.line)
         elif addr in self.lines:
             assert flags & 2, "a clean line must be dropped"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """AXI4 agents for Amaranth's simulator: a memory and a manager, both random or exact as the test wants.
 
-Both are background testbenches (``sim.add_testbench(agent.run, background=True)``) that sample just before each clock edge and drive just
-after it, so that a cycle number is the same for all of them: the first cycle is 0.
+Both are background testbenches (``sim.add_testbench(agent.run, background=True)``) that sample just before each clock
+edge and drive just after it, so that a cycle number is the same for all of them: the first cycle is 0.
 """
 
 import random
@@ -37,8 +37,9 @@ def lanes(addr: int, size: int, data_bytes: int) -> int:
 class AxiMemory:
     """An AXI4 memory: R ``latency`` cycles after AR and then a beat per cycle, B one cycle after the last W.
 
-    A read beat's bytes are taken one cycle before it is shown; a write beat is performed in the cycle of its handshake, or of AW if that is later.
-    Bursts are answered in order; with ``reorder`` reads of different IDs may overtake each other and their beats interleave.
+    A read beat's bytes are taken one cycle before it is shown; a write beat is performed in the cycle of its handshake,
+    or of AW if that is later. Bursts are answered in order; with ``reorder`` reads of different IDs may overtake each
+    other and their beats interleave.
 
     Parameters
     ----------
@@ -173,8 +174,8 @@ class Transfer:
 class AxiManager:
     """Drives bursts as fast as the subordinate takes them, or with random pauses.
 
-    Transfers are offered in the order of the calls; the next AR or AW is offered while earlier ones run, reads and writes at once only with
-    ``overlap``. ``order`` lists all transfers in the order in which their addresses were accepted.
+    Transfers are offered in the order of the calls; the next AR or AW is offered while earlier ones run, reads and
+    writes at once only with ``overlap``. ``order`` lists all transfers in the order in which their addresses were accepted.
 
     Parameters
     ----------
