@@ -6,18 +6,19 @@ side reads as it grows. If a session dies, the scenario it was in is an error an
 """
 
 import json
+import multiprocessing
 import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rtl.config import SocConfig
 
-from .build import Model, build_model
+from .build import Model, Mutation, build_model
 from .options import RunOptions
 from .report.result import Result
 from .scenarios import Scenario
@@ -111,8 +112,10 @@ def distribute(options: RunOptions) -> list[_Session]:
     return sessions
 
 
-def run(options: RunOptions, watcher: Watcher | None = None) -> RunSummary:
+def run(options: RunOptions, watcher: Watcher | None = None, *, mutation: Mutation | None = None) -> RunSummary:
     """Runs ``options.scenarios``; results are in catalogue order.
+
+    ``mutation`` breaks the hardware on purpose, for tests of this testbench.
 
     Raises
     ------
@@ -122,18 +125,7 @@ def run(options: RunOptions, watcher: Watcher | None = None) -> RunSummary:
     watcher = watcher or Watcher()
     start = time.monotonic()
     platforms = [name for name in options.configs if any(each.platform == name for each in options.scenarios)]
-    with ThreadPoolExecutor(max_workers=min(options.jobs, len(platforms))) as pool:
-        models = dict(
-            zip(
-                platforms,
-                pool.map(
-                    lambda name: build_model(
-                        options.configs[name], options.simulator, waves=options.waves, progress=watcher.building
-                    ),
-                    platforms,
-                ),
-            )
-        )
+    models = _models(options, platforms, watcher, mutation)
     built = time.monotonic()
     watcher.started(len(options.scenarios))
     folder = options.results / "sessions"
@@ -161,6 +153,38 @@ def run(options: RunOptions, watcher: Watcher | None = None) -> RunSummary:
         run_seconds=time.monotonic() - built,
         versions=versions(options.simulator),
     )
+
+
+class _Missing(Exception):
+    """There is no model yet."""
+
+
+def _models(options: RunOptions, platforms: Sequence[str], watcher: Watcher, mutation: Mutation | None) -> dict[str, Model]:
+    """The model of each platform; those that must be built are built at the same time, as far as jobs allow."""
+
+    def nothing_yet(text: str) -> None:
+        raise _Missing(text)
+
+    found: dict[str, Model] = {}
+    missing: list[str] = []
+    alone = options.jobs == 1 or mutation is not None  # what a mutation does to the elaboration stays in this process
+    for name in platforms:
+        progress = watcher.building if alone else nothing_yet
+        try:
+            found[name] = build_model(
+                options.configs[name], options.simulator, waves=options.waves, mutation=mutation, progress=progress
+            )
+        except _Missing as text:
+            watcher.building(str(text))
+            missing.append(name)
+    if missing:
+        # Elaboration is plain Python: only processes of their own can share the work, and they start from nothing.
+        with ProcessPoolExecutor(len(missing), mp_context=multiprocessing.get_context("spawn")) as pool:
+            waiting = {
+                name: pool.submit(build_model, options.configs[name], options.simulator, waves=options.waves) for name in missing
+            }
+            found |= {name: future.result() for name, future in waiting.items()}
+    return found
 
 
 def _run_session(

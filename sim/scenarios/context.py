@@ -24,7 +24,7 @@ library_folder(__file__)
 #: Pieces in which the device asks for data: odd sizes, so that remainders are real; larger ones for large transfers.
 _SMALL_REQUESTS = (5, 12, 7, 16)
 _LARGE_REQUESTS = (61, 128, 255, 68)
-_PRIME_BYTES = 64
+_PRIME_BYTES = 64  # a whole number of chunks of any size
 _FAIL_WRITES, _STALL_WRITES = 1, 3  # mem.fault_ctrl.mode
 _FOR_EVER = 1_000_000
 _SHORT_TIMEOUT, _LONG_TIMEOUT = 300, 4096  # cycles of dma.flush_timeout; the long one is its reset value
@@ -131,13 +131,14 @@ class Context:
     async def _prime(self, write_to_device: bool) -> None:
         """Moves whole chunks of the complement through the FIFO, between scratch areas; nothing stays in it."""
         ch, dev = self.regs.ch0, self.regs.dev
-        base = self.setting.config.memory.base + SCRATCH
-        await ch.addr.write(base)
+        # Each direction has a place of its own: neither reads what the other wrote.
+        place = _PRIME_BYTES if write_to_device else 0
+        await ch.addr.write(self.setting.config.memory.base + SCRATCH + place)
         await ch.count.write(_PRIME_BYTES)
         await ch.mode.write(write_to_device=int(write_to_device))
         await ch.mask.write(mask=0)
         await ch.ctrl.write(start=1)
-        await dev.addr.write(DEVICE_SCRATCH)
+        await dev.addr.write(DEVICE_SCRATCH + place)
         await dev.length.write(_PRIME_BYTES)
         await dev.cmd.write(op=2 if write_to_device else 1)
         await self._until(lambda status: status.done, dev.status, "the device's end of the priming transfer")
