@@ -132,7 +132,7 @@ class MemoryController(wiring.Component):
         m.d.sync += [held.eq(port.cmd.valid & ~port.cmd.ready), held_write.eq(write_next)]
 
         # --- bursts outside the window wait until earlier answers have left, so that these never share a channel
-        reads = Signal(3)  # read bursts in the backend; the window of 1 to 2 is the backend's, 7 the limit here
+        reads = Signal(3)  # read bursts whose last beat has not left; a backend that queues may have up to 7
         read_taken, read_left = Signal(), Signal()
         with m.If(read_taken & ~read_left):
             m.d.sync += reads.eq(reads + 1)
