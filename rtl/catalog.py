@@ -28,21 +28,31 @@ def blocks(config: SocConfig) -> dict[str, Callable[[], wiring.Component]]:
     """Module name to constructor, the SoC first; the snoop bridge only where the configuration has one."""
     made: dict[str, Callable[[], wiring.Component]] = {
         "flushpoint_soc": lambda: Soc(config),
-        "flushpoint_dcache": lambda: DCache(config),
-        "flushpoint_icache": lambda: ICache(config),
-        "flushpoint_maintenance": lambda: MaintenanceUnit(config),
+        "flushpoint_dcache": lambda: DCache(config=config),
+        "flushpoint_icache": lambda: ICache(config=config),
+        "flushpoint_maintenance": lambda: MaintenanceUnit(config=config),
         "flushpoint_crossbar": lambda: Crossbar(
             data_width=config.data_width, managers=3, id_width=2, targets=[(config.memory.base, config.memory.size)]
         ),
-        "flushpoint_memory": lambda: MemoryController(config),
-        "flushpoint_dma": lambda: DmaEngine(config),
-        "flushpoint_mover": lambda: Mover(config),
-        "flushpoint_chunk_fifo": lambda: ChunkFifo(config),
-        "flushpoint_system_channel": lambda: SystemChannel(config),
-        "flushpoint_bus_master": lambda: BusMaster(config),
-        "flushpoint_device": lambda: StorageDevice(config),
-        "flushpoint_registers": lambda: RegisterBank(config),
+        "flushpoint_memory": lambda: MemoryController(config=config),
+        "flushpoint_dma": lambda: DmaEngine(config=config),
+        "flushpoint_mover": lambda: Mover(
+            data_width=config.data_width,
+            chunk_bytes=config.dma.chunk_bytes,
+            fifo_chunks=config.dma.fifo_chunks,
+            cut_through=config.dma.cut_through,
+        ),
+        "flushpoint_chunk_fifo": lambda: ChunkFifo(
+            data_width=config.data_width,
+            chunk_bytes=config.dma.chunk_bytes,
+            depth=config.dma.fifo_chunks,
+            cut_through=config.dma.cut_through,
+        ),
+        "flushpoint_system_channel": lambda: SystemChannel(index=0),
+        "flushpoint_bus_master": lambda: BusMaster(data_width=config.data_width),
+        "flushpoint_device": lambda: StorageDevice(config=config),
+        "flushpoint_registers": lambda: RegisterBank(config=config),
     }
     if config.coherent:
-        made["flushpoint_snoop_bridge"] = lambda: SnoopBridge(config)
+        made["flushpoint_snoop_bridge"] = lambda: SnoopBridge(config=config, port=2)
     return made

@@ -55,19 +55,19 @@ class Soc(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        m.submodules.dcache = dcache = DCache(config)
-        m.submodules.icache = icache = ICache(config)
-        m.submodules.maintenance = maintenance = MaintenanceUnit(config)
+        m.submodules.dcache = dcache = DCache(config=config)
+        m.submodules.icache = icache = ICache(config=config)
+        m.submodules.maintenance = maintenance = MaintenanceUnit(config=config)
         m.submodules.crossbar = crossbar = Crossbar(
             data_width=config.data_width,
             managers=_PORTS,
             id_width=2,
             targets=[(config.memory.base, config.memory.size)],
         )
-        m.submodules.memory = memory = MemoryController(config)
-        m.submodules.dma = dma = DmaEngine(config)
-        m.submodules.device = device = StorageDevice(config)
-        m.submodules.registers = registers = RegisterBank(config)
+        m.submodules.memory = memory = MemoryController(config=config)
+        m.submodules.dma = dma = DmaEngine(config=config)
+        m.submodules.device = device = StorageDevice(config=config)
+        m.submodules.registers = registers = RegisterBank(config=config)
 
         # CPU side
         connect(m, flipped(self.s_axi_d), dcache.s_axi)
@@ -77,10 +77,10 @@ class Soc(wiring.Component):
         # memory side
         connect(m, dcache=dcache.m_axi, crossbar=getattr(crossbar, f"s_axi_{_D_PORT}"))
         if config.coherent:
-            m.submodules.snoop_fetch = snoop_fetch = SnoopBridge(config)
-            m.submodules.snoop_dma = snoop_dma = SnoopBridge(config)
-            m.submodules.snoop_arbiter = snoops = SnoopArbiter(config, requesters=2)
-            m.submodules.invalidate_arbiter = invalidates = InvalidateArbiter(requesters=4)
+            m.submodules.snoop_fetch = snoop_fetch = SnoopBridge(config=config, port=_I_PORT, write=False)
+            m.submodules.snoop_dma = snoop_dma = SnoopBridge(config=config, port=_DMA_PORT)
+            m.submodules.snoop_arbiter = snoops = SnoopArbiter(line_bytes=config.dcache.line_bytes, count=2)
+            m.submodules.invalidate_arbiter = invalidates = InvalidateArbiter(count=3)
             connect(m, icache=icache.m_axi, bridge=snoop_fetch.s_axi)
             connect(m, dma=dma.m_axi, bridge=snoop_dma.s_axi)
             connect(m, bridge=snoop_fetch.m_axi, crossbar=getattr(crossbar, f"s_axi_{_I_PORT}"))
@@ -91,7 +91,6 @@ class Soc(wiring.Component):
             connect(m, maintenance=maintenance.inv, arbiter=invalidates.s_0)
             connect(m, dcache=dcache.i_inv, arbiter=invalidates.s_1)
             connect(m, bridge=snoop_dma.i_inv, arbiter=invalidates.s_2)
-            connect(m, bridge=snoop_fetch.i_inv, arbiter=invalidates.s_3)
             connect(m, arbiter=invalidates.m, icache=icache.inv)
         else:
             connect(m, icache=icache.m_axi, crossbar=getattr(crossbar, f"s_axi_{_I_PORT}"))

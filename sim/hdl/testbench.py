@@ -77,8 +77,9 @@ def _decoded_probe(config: SocConfig) -> list[str]:
 
 def testbench_verilog(config: SocConfig, top: str, *, waves: bool = False) -> Bench:
     """The testbench called ``top`` for ``config``; with ``waves`` the probe records are also there as named wires."""
-    ports = _soc_ports(Soc(config))
-    text = verilog(Soc(config), _SOC)
+    soc = Soc(config=config)
+    ports = _soc_ports(soc)
+    text = verilog(soc, _SOC)
     outer = [port for port in ports if not port[2].startswith("probe_")]
     probes = [port for port in ports if port[2].startswith("probe_")]
     memory, device = memory_arrays(config)

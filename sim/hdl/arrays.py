@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Where the hardware keeps its state, by hierarchical name: the only place of the simulation that looks inside the SoC.
+
+The names are promised by the blocks' docstrings (``DCacheCore``, ``ICache``, ``BramBackend``, ``ChunkFifo``, ``StorageDevice``).
+"""
+
+from dataclasses import dataclass
+
+from rtl.config import CacheConfig, SocConfig
+
+__all__ = ["Array", "dcache_arrays", "fifo_arrays", "icache_arrays", "memory_arrays"]
+
+_SOC = "soc.dut"
+
+
+@dataclass(frozen=True)
+class Array:
+    """A memory of ``depth`` rows, or (``depth`` 0) one signal, of ``width`` bits. ``backdoor``: a new run clears it."""
+
+    name: str
+    path: str
+    width: int
+    depth: int = 0
+    backdoor: bool = False
+
+
+def memory_arrays(config: SocConfig) -> tuple[Array, Array]:
+    """RAM and device buffer, one row per bus beat."""
+    width, size = config.data_width, config.data_bytes
+    return (
+        Array("memory", f"{_SOC}.memory.backend.ram", width, config.memory.size // size),
+        Array("device", f"{_SOC}.device.buffer", width, config.device.buffer_bytes // size),
+    )
+
+
+def _cache(prefix: str, path: str, config: SocConfig, cache: CacheConfig, *, dirty: bool) -> list[Array]:
+    # A tag holds only the bits that differ within the memory window, and at least one (rtl/cache/native.py).
+    tag_bits = max(config.memory.size.bit_length() - 1 - cache.offset_bits - cache.index_bits, 1)
+    found = []
+    for way in range(cache.ways):
+        found.append(Array(f"{prefix}_tag_{way}", f"{path}.tag_{way}", tag_bits, cache.sets, backdoor=True))
+        found.append(Array(f"{prefix}_data_{way}", f"{path}.data_{way}", cache.line_bytes * 8, cache.sets, backdoor=True))
+        found.append(Array(f"{prefix}_valid_{way}", f"{path}.valid_{way}", cache.sets))
+        if dirty:
+            found.append(Array(f"{prefix}_dirty_{way}", f"{path}.dirty_{way}", cache.sets))
+    return found
+
+
+def dcache_arrays(config: SocConfig) -> list[Array]:
+    """Per way: tags and lines (a row per set), valid and dirty (a bit per set)."""
+    return _cache("dcache", f"{_SOC}.dcache.core", config, config.dcache, dirty=True)
+
+
+def icache_arrays(config: SocConfig) -> list[Array]:
+    """Per way: tags and lines (a row per set), valid (a bit per set)."""
+    return _cache("icache", f"{_SOC}.icache", config, config.icache, dirty=False)
+
+
+def fifo_arrays(config: SocConfig) -> list[Array]:
+    """The open chunk of each direction."""
+    chunk = config.dma.chunk_bytes
+    found = []
+    for direction in ("to_memory", "to_stream"):
+        path = f"{_SOC}.dma.mover.{direction}"
+        found += [
+            Array(f"{direction}_valid", f"{path}.open_valid", 1),
+            Array(f"{direction}_addr", f"{path}.open_addr", 32),
+            Array(f"{direction}_strb", f"{path}.open_strb", chunk),
+            Array(f"{direction}_data", f"{path}.open_data", chunk * 8),
+        ]
+    return found
