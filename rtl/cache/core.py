@@ -517,7 +517,8 @@ class DCacheCore(wiring.Component):
                     m.d.sync += prefetched[w].eq(Mux(fresh & ~ending.used, prefetched[w] | set_mask, prefetched[w] & ~set_mask))
                 with m.If(used_prefetch[w]):
                     m.d.sync += prefetched[w].eq(prefetched[w] & ~set_mask)
-        plru.touch(m, set_of(write_line), Mux(install, ending.way, hits), install | load_hit | store_hit)
+        # A miss counts as a use when its way is chosen, not when the fill is installed: the order of uses is the program's.
+        plru.touch(m, s1_index, Mux(allocate, victim, hits), allocate | load_hit | store_hit)
         any_valid, any_dirty = Const(0, g.sets), Const(0, g.sets)
         for w in ways:
             any_valid, any_dirty = any_valid | self.valid[w], any_dirty | self.dirty[w]
