@@ -23,16 +23,20 @@ class Realigner(wiring.Component):
     ``status.error`` is set. An early ``last`` of the stream ends the command short. ``status.length`` counts the bytes that
     were pushed.
 
+    A command's destination beats are all given, those without bytes too (after an error or an early end), so that bursts
+    can be planned ahead: they end at multiples of ``burst_beats`` beats and at the command's end.
+
     Members
     -------
     i : commands (:class:`~rtl.dma.ports.MoverCommandLayout`). beats : from the memory reader. packet : from the device.
-    to_memory, to_stream : beats out. status : one per command, in the cycle of its last push at the earliest.
+    to_memory, to_stream : beats out. status : one per command, in the cycle after its last push; ``pending`` says
+    that it pushed something to memory.
     clear : drop the command in progress and be ready for another one.
     idle : no command is in progress.
     """
 
-    def __init__(self, *, data_width: int):
-        self._data_width = data_width
+    def __init__(self, *, data_width: int, burst_beats: int = 16):
+        self._data_width, self._burst = data_width, burst_beats
         super().__init__(
             {
                 "i": In(stream.Signature(MoverCommandLayout())),
@@ -41,6 +45,7 @@ class Realigner(wiring.Component):
                 "to_memory": Out(stream.Signature(PushLayout(data_width))),
                 "to_stream": Out(stream.Signature(PushLayout(data_width))),
                 "status": Out(stream.Signature(MoverStatusLayout())),
+                "pending": Out(1),
                 "clear": In(1),
                 "idle": Out(1),
             }
@@ -53,8 +58,11 @@ class Realigner(wiring.Component):
         c, packet = self.i.payload, self.packet.t
 
         # --- the command in progress
-        active, from_packet, to_stream, to_end = (Signal(name=n) for n in ("active", "from_packet", "to_stream", "to_end"))
+        active, from_packet, to_stream, whole = (Signal(name=n) for n in ("active", "from_packet", "to_stream", "whole"))
         tail, drop, poison = Signal(), Signal(), Signal()
+        early = Signal()  # the first source beat only fills the register
+        start = Signal()  # a burst starts
+        beats = Signal(LENGTH_WIDTH - bits + 2)  # destination beats not given yet
         rotation, offset = Signal(bits), Signal(bits)
         remaining, moved = Signal(LENGTH_WIDTH), Signal(LENGTH_WIDTH)
         source, target = Signal(32 - bits), Signal(32 - bits)  # beat numbers
@@ -78,7 +86,7 @@ class Realigner(wiring.Component):
         final, consumed = Signal(), Signal()  # last beat of the command; the beat is not needed by the next one
         m.d.comb += [
             final.eq((stop <= lanes) & ~plenty | ends),
-            consumed.eq(~from_packet | to_end | plenty | (stop >= lanes)),
+            consumed.eq(~from_packet | whole | plenty | (stop >= lanes)),
         ]
 
         # --- rotate: lanes at and above the rotation belong to this destination beat, the others to the next one
@@ -90,21 +98,31 @@ class Realigner(wiring.Component):
         for lane in range(lanes):
             m.d.comb += low[lane].eq(lane < rotation)
         out, room, step, rest = Signal(PushLayout(width)), Signal(), Signal(), Signal(lanes)
-        running = Signal()
+        running, skip = Signal(), Signal()
+        after = Signal.like(beats)
+        block = (self._burst - 1).bit_length()
+        to_boundary, to_end = Signal(8), Signal.like(beats)
         m.d.comb += [
             running.eq(active & ~tail & ~drop & (remaining != 0)),
+            skip.eq(running & valid & early),
             rest.eq(turned_strb & low),
+            after.eq(beats - ~(early & ~tail)),
+            to_boundary.eq(~target[:block]),
+            to_end.eq(beats - 1),
             out.addr.eq(Cat(C(0, bits), target)),
             out.tag.eq(tag),
             out.strb.eq(Mux(tail, kept_strb, kept_strb | (turned_strb & ~low))),
-            out.last.eq(tail | (final & ~rest.any())),
+            out.first.eq(start),
+            out.end.eq(to_end <= to_boundary),
+            out.len.eq(Mux(out.end, to_end[:8], to_boundary)),
+            out.last.eq((to_end == 0) | (to_boundary == 0)),
         ]
         for lane in range(lanes):
             byte = slice(lane * 8, lane * 8 + 8)
             m.d.comb += out.data[byte].eq(Mux(kept_strb[lane], kept[byte], turned[byte]))
         pushing = Signal()
         m.d.comb += [
-            pushing.eq(tail | (running & valid)),
+            pushing.eq(tail | (running & valid & ~early)),
             self.to_memory.payload.eq(out),
             self.to_stream.payload.eq(out),
         ]
@@ -112,11 +130,12 @@ class Realigner(wiring.Component):
         # --- the end of a command needs the status register
         status_free, finish = Signal(), Signal()
         m.d.comb += status_free.eq(~self.status.valid | self.status.ready)
+        pushes = Signal()  # the command has destination beats
         ending = Signal()  # this push would be the command's last
         need_drop, dropping = Signal(), Signal()
         m.d.comb += [
-            need_drop.eq(from_packet & to_end & ~ends),
-            ending.eq(Mux(tail, ~drop, final & ~rest.any() & ~need_drop)),
+            need_drop.eq(from_packet & whole & ~ends),
+            ending.eq((after == 0) & Mux(tail, ~drop, final & ~need_drop)),
             dropping.eq(active & drop & ~tail),
         ]
         go = Signal()
@@ -125,7 +144,7 @@ class Realigner(wiring.Component):
             self.to_memory.valid.eq(go & ~to_stream),
             self.to_stream.valid.eq(go & to_stream),
             room.eq(Mux(to_stream, self.to_stream.ready, self.to_memory.ready)),
-            step.eq(go & room),
+            step.eq(skip | (go & room)),
         ]
         with m.If(from_packet):
             m.d.comb += packet.ready.eq(Mux(dropping, status_free | ~packet.payload.last, step & ~tail & consumed))
@@ -146,7 +165,9 @@ class Realigner(wiring.Component):
             finish.eq((step & ending) | dropped_all | (active & ~tail & ~drop & (remaining == 0) & status_free)),
         ]
         with m.If(step):
-            m.d.sync += [moved.eq(total), target.eq(target + 1), kept_strb.eq(0)]
+            m.d.sync += [moved.eq(total), target.eq(target + 1), kept_strb.eq(0), beats.eq(after), early.eq(0)]
+            with m.If(~skip):
+                m.d.sync += start.eq(out.last)
             with m.If(~tail):
                 m.d.sync += [
                     source.eq(source + 1),
@@ -159,9 +180,9 @@ class Realigner(wiring.Component):
                 with m.If(fault & ~poison):
                     m.d.sync += error_addr.eq(Cat(C(0, bits), source))
                 with m.If(final):
-                    m.d.sync += [tail.eq(rest.any()), drop.eq(need_drop)]
+                    m.d.sync += [tail.eq(after != 0), drop.eq(need_drop)]
             with m.Else():
-                m.d.sync += tail.eq(0)
+                m.d.sync += tail.eq(after != 0)
         with m.If(self.status.ready):
             m.d.sync += self.status.valid.eq(0)
         with m.If(finish):
@@ -170,6 +191,7 @@ class Realigner(wiring.Component):
                 active.eq(0),
                 drop.eq(0),
                 self.status.valid.eq(1),
+                self.pending.eq(~to_stream & pushes),
                 s.tag.eq(tag),
                 s.error.eq(error),
                 s.length.eq(total),
@@ -186,7 +208,7 @@ class Realigner(wiring.Component):
                 poison.eq(0),
                 from_packet.eq(is_packet),
                 to_stream.eq(c.kind.as_value()[1]),
-                to_end.eq(c.end),
+                whole.eq(c.end),
                 drop.eq(is_packet & c.end & (c.length == 0)),
                 rotation.eq(shift[:bits]),
                 offset.eq(c.read_addr[:bits]),
@@ -197,6 +219,10 @@ class Realigner(wiring.Component):
                 moved.eq(0),
                 tag.eq(c.tag),
                 kept_strb.eq(0),
+                early.eq(c.write_addr[:bits] < c.read_addr[:bits]),
+                start.eq(1),
+                pushes.eq(c.length != 0),
+                beats.eq((c.length + c.write_addr[:bits] + (lanes - 1)) >> bits),
             ]
         with m.If(self.clear):
             m.d.sync += [active.eq(0), tail.eq(0), drop.eq(0), kept_strb.eq(0), self.status.valid.eq(0)]

@@ -7,11 +7,11 @@ This is the buffer of the controllers in the source pages (RULES.md, S7): what d
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..config import ConfigError
 from .ports import TAG_WIDTH, BeatLayout, PushLayout
+from .queue import Queue
 
 __all__ = ["ChunkFifo", "popcount"]
 
@@ -30,8 +30,7 @@ class ChunkFifo(wiring.Component):
     A pushed beat is merged into the open chunk if it belongs to it; otherwise the open chunk is closed, full or not, and a new
     one opened in the same cycle. A full chunk closes by itself one cycle after it became full. Closed chunks queue up and
     leave as bursts of beats: from the first to the last beat that holds a byte, two cycles after closing at the earliest.
-    A beat without strobes is taken and ignored (but for ``last`` in cut-through). With ``cut_through`` the last beat of a
-    command closes its chunk too, so that no remainder stays.
+    A beat without strobes is taken and ignored.
 
     Flush: while ``flush`` is high pushes are held off; once the queue has run empty the open chunk is sent as a burst marked
     ``remainder``, once. It stays in the open registers until ``commit``, so dropping ``flush`` without ``commit`` keeps it open,
@@ -42,12 +41,16 @@ class ChunkFifo(wiring.Component):
 
     At rest, with the bus not stuck, the queue is empty and ``open_valid open_addr open_strb open_data`` are the whole content.
 
+    With ``cut_through`` it is a plain queue of beats instead: each leaves one cycle after its push (in the same cycle with
+    ``bypass``, while the queue is empty), in the bursts that the pusher planned; there is no open chunk, no remainder and
+    nothing to discard, ``level`` is 0, and a flush does not hold pushes off, since a burst in progress may need them.
+
     Parameters
     ----------
     data_width : bits of a beat.
     chunk_bytes : bytes of a chunk, a power of two, at least one beat.
     depth : closed chunks that can wait, a power of two from 2.
-    cut_through : keep no remainder.
+    cut_through, bypass : see above.
 
     Members
     -------
@@ -67,7 +70,7 @@ class ChunkFifo(wiring.Component):
         If a parameter breaks its rule.
     """
 
-    def __init__(self, *, data_width: int, chunk_bytes: int, depth: int = 4, cut_through: bool = False):
+    def __init__(self, *, data_width: int, chunk_bytes: int, depth: int = 4, cut_through: bool = False, bypass: bool = False):
         beat = data_width // 8
         if chunk_bytes < beat or chunk_bytes & (chunk_bytes - 1):
             raise ConfigError(
@@ -75,7 +78,8 @@ class ChunkFifo(wiring.Component):
             )
         if depth < 2 or depth & (depth - 1):
             raise ConfigError(f"Chunk FIFO depth must be a power of two from 2, not {depth!r}")
-        self._data_width, self._chunk, self._depth, self._cut_through = data_width, chunk_bytes, depth, cut_through
+        self._data_width, self._chunk, self._depth = data_width, chunk_bytes, depth
+        self._cut_through, self._bypass = cut_through, bypass
         super().__init__(
             {
                 "i": In(stream.Signature(PushLayout(data_width))),
@@ -98,6 +102,32 @@ class ChunkFifo(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        if self._cut_through:
+            self._pass(m)
+        else:
+            self._collect(m)
+        return m
+
+    def _pass(self, m):
+        """Cut-through: a queue of beats, nothing stays."""
+        beats = max(2, self._depth * self._chunk * 8 // self._data_width)
+        m.submodules.queue = queue = Queue(PushLayout(self._data_width), depth=beats, bypass=self._bypass)
+        m.d.comb += [
+            queue.i.payload.eq(self.i.payload),
+            queue.i.valid.eq(self.i.valid),
+            self.i.ready.eq(queue.i.ready),
+            self.o.valid.eq(queue.o.valid),
+            queue.o.ready.eq(self.o.ready),
+            queue.clear.eq(self.clear),
+            self.empty.eq(queue.level == 0),
+            self.queued.eq(queue.level != 0),
+            self.drained.eq(self.flush & (queue.level == 0)),
+        ]
+        for name, _ in PushLayout(self._data_width):
+            m.d.comb += getattr(self.o.payload, name).eq(getattr(queue.o.payload, name))
+
+    def _collect(self, m):
+        """Chunks with a remainder."""
         width, lanes, chunk = self._data_width, self._data_width // 8, self._chunk
         beats = chunk // lanes
         beat_bits, offset_bits = (lanes - 1).bit_length(), (chunk - 1).bit_length()
@@ -105,7 +135,6 @@ class ChunkFifo(wiring.Component):
 
         # --- the open chunk
         open_tag = Signal(TAG_WIDTH)
-        open_close = Signal()  # cut-through: the command that filled it is over
         sent = Signal()  # its last beat has left as a remainder and waits for commit
         head_valid, room, hold = Signal(), Signal(), Signal()
         touch, same, full, move, push = Signal(), Signal(), Signal(), Signal(), Signal()
@@ -113,7 +142,7 @@ class ChunkFifo(wiring.Component):
             hold.eq(self.flush | self.discard),
             touch.eq(i.strb.any()),
             same.eq(self.open_valid & (self.open_addr[offset_bits:] == i.addr[offset_bits:])),
-            full.eq(self.open_strb.all() | open_close),
+            full.eq(self.open_strb.all()),
             self.i.ready.eq(~hold & (~self.open_valid | (same & ~full) | room)),
             push.eq(self.i.valid & self.i.ready),
             move.eq(
@@ -124,14 +153,11 @@ class ChunkFifo(wiring.Component):
         fresh = Signal()  # the pushed beat opens a chunk
         m.d.comb += fresh.eq(~self.open_valid | move)
         with m.If(move | ((self.commit | self.discard) & sent)):
-            m.d.sync += [self.open_valid.eq(0), self.open_strb.eq(0), open_close.eq(0), sent.eq(0)]
+            m.d.sync += [self.open_valid.eq(0), self.open_strb.eq(0), sent.eq(0)]
         with m.If(push & touch):
             m.d.sync += [self.open_valid.eq(1), open_tag.eq(i.tag)]
             with m.If(fresh):
                 m.d.sync += [self.open_addr.eq(Cat(C(0, offset_bits), i.addr[offset_bits:])), self.open_strb.eq(0)]
-        if self._cut_through:
-            with m.If(push & i.last):
-                m.d.sync += open_close.eq(touch | ~fresh)
         for k in range(beats):
             here = push if beats == 1 else push & (i.addr[beat_bits:offset_bits] == k)
             for lane in range(lanes):
@@ -145,28 +171,18 @@ class ChunkFifo(wiring.Component):
 
         # --- the queue of closed chunks
         row = data.StructLayout({"addr": 32 - offset_bits, "strb": chunk, "data": chunk * 8, "tag": TAG_WIDTH})
-        m.submodules.queue = queue = Memory(shape=row, depth=self._depth, init=[])
-        write = queue.write_port()
-        read = queue.read_port(transparent_for=(write,))
-        head, tail = Signal(range(self._depth)), Signal(range(self._depth))
-        count = Signal(range(self._depth + 1))
+        m.submodules.queue = queue = Queue(row, depth=self._depth)
         pop = Signal()
         m.d.comb += [
-            head_valid.eq(count != 0),
-            room.eq(count != self._depth),
-            write.addr.eq(tail),
-            write.en.eq(move),
-            write.data.addr.eq(self.open_addr[offset_bits:]),
-            write.data.strb.eq(self.open_strb),
-            write.data.data.eq(self.open_data),
-            write.data.tag.eq(open_tag),
-            read.en.eq(1),
-            read.addr.eq((head + pop)[: len(head)]),
-        ]
-        m.d.sync += [
-            head.eq(head + pop),
-            tail.eq(tail + move),
-            count.eq(count + move - pop),
+            head_valid.eq(queue.o.valid),
+            room.eq(queue.i.ready),
+            queue.i.valid.eq(move),
+            queue.i.payload.addr.eq(self.open_addr[offset_bits:]),
+            queue.i.payload.strb.eq(self.open_strb),
+            queue.i.payload.data.eq(self.open_data),
+            queue.i.payload.tag.eq(open_tag),
+            queue.o.ready.eq(pop),
+            queue.clear.eq(self.clear),
         ]
 
         # --- the burst on its way out
@@ -174,7 +190,7 @@ class ChunkFifo(wiring.Component):
         remainder, source_valid, advance, last = Signal(), Signal(), Signal(), Signal()
         m.d.comb += remainder.eq(~head_valid)
         with m.If(head_valid):
-            m.d.comb += [source.eq(read.data), source_valid.eq(1)]
+            m.d.comb += [source.eq(queue.o.payload), source_valid.eq(1)]
         with m.Else():
             m.d.comb += [
                 source.addr.eq(self.open_addr[offset_bits:]),
@@ -219,10 +235,9 @@ class ChunkFifo(wiring.Component):
             with m.If(last & remainder):
                 m.d.sync += sent.eq(1)
                 with m.If(self.discard):
-                    m.d.sync += [self.open_valid.eq(0), self.open_strb.eq(0), open_close.eq(0), sent.eq(0)]
+                    m.d.sync += [self.open_valid.eq(0), self.open_strb.eq(0), sent.eq(0)]
         with m.If(~self.flush & ~self.discard):
             m.d.sync += sent.eq(0)  # an uncommitted remainder is an ordinary open chunk again
 
         with m.If(self.clear):
-            m.d.sync += [s.eq(0) for s in (self.open_valid, self.open_strb, open_close, sent, started, head, tail, count)]
-        return m
+            m.d.sync += [s.eq(0) for s in (self.open_valid, self.open_strb, sent, started)]

@@ -2,17 +2,18 @@
 """The mover: takes descriptors as a stream, moves the bytes, returns a status for each. Data path of the DMA engine; stands
 alone too."""
 
-from amaranth.hdl import Const, Module, Mux, ResetInserter, Signal
-from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..axi.bus import AXI4Signature, AXIStreamSignature
+from ..config import ConfigError
 from ..probe import Kind, ProbeSignature
 from .align import Realigner
 from .chunk_fifo import ChunkFifo, popcount
 from .flush import FlushUnit
 from .ports import TAG_WIDTH, MoverCommandLayout, MoverStatusLayout
+from .queue import Queue
 from .reader import BurstReader
 from .writer import BurstWriter, StreamWriter
 
@@ -23,9 +24,14 @@ class Mover(wiring.Component):
     """Memory to memory, memory to stream, stream to memory; any alignment; one chunk FIFO in front of each destination.
 
     Commands are carried out in order; reads of the next ones run ahead while ``read_beats`` allows. ARVALID rises one
-    cycle after the handshake of ``cmd``; a source beat is pushed into the chunk FIFO in the cycle in which it arrives. The
-    status comes when the command's last byte is in the FIFO: what has not filled a chunk stays there until it is touched or
-    flushed (see :class:`~rtl.dma.chunk_fifo.ChunkFifo`, :class:`~rtl.dma.flush.FlushUnit`).
+    cycle after the handshake of ``cmd``; a source beat is pushed into the chunk FIFO in the cycle in which it arrives. The status
+    comes when the command's last byte is in the FIFO: what has not filled a chunk stays there until it is touched or flushed
+    (see :class:`~rtl.dma.chunk_fifo.ChunkFifo`, :class:`~rtl.dma.flush.FlushUnit`).
+
+    In cut-through nothing stays: WVALID is two cycles after the source beat (one with ``bypass``), in bursts that end at
+    multiples of ``burst_beats`` beats; without ``posted`` the status comes with memory's last answer, in its cycle. An AW is
+    offered when its first beat is there; so memory to memory needs a memory that goes on serving reads while a write burst
+    waits for data.
 
     Errors: a read error ends the movement of its command (``status.error``, ``status.addr``); the bytes of the beat in error
     and of all later beats are not moved. A write error shows as ``write_error`` with address and tag, its chunk is lost,
@@ -39,6 +45,9 @@ class Mover(wiring.Component):
     ----------
     data_width : 32, 64 or 128 bits of the AXI4 port and the streams.
     chunk_bytes, fifo_chunks, cut_through : of both chunk FIFOs.
+    posted : the status does not wait for memory's answer to writes (must be true without ``cut_through``).
+    bypass : in cut-through a beat passes an empty FIFO within its cycle; the probes' records of one cycle are then not in
+    the order of ``rtl.probe.CHANNELS``.
     read_beats, burst_beats : beats in flight and longest burst of the reader.
     command_depth : commands in flight.
 
@@ -59,11 +68,16 @@ class Mover(wiring.Component):
         chunk_bytes: int = 16,
         fifo_chunks: int = 4,
         cut_through: bool = False,
+        posted: bool = True,
+        bypass: bool = False,
         read_beats: int = 128,
         burst_beats: int = 16,
         command_depth: int = 16,
     ):
         self._data_width, self._chunk, self._depth, self._cut = data_width, chunk_bytes, fifo_chunks, cut_through
+        if not cut_through and not posted:
+            raise ConfigError("Mover posted must be true without cut_through (a remainder is never answered), not False")
+        self._posted, self._bypass = posted, bypass
         self._read_beats, self._burst_beats, self._commands = read_beats, burst_beats, command_depth
         lanes = data_width // 8
         super().__init__(
@@ -100,44 +114,49 @@ class Mover(wiring.Component):
         m = Module()
         width = self._data_width
         m.submodules.reader = reader = BurstReader(data_width=width, buffer_beats=self._read_beats, burst_beats=self._burst_beats)
-        m.submodules.align = align = Realigner(data_width=width)
-        fifos = [ChunkFifo(data_width=width, chunk_bytes=self._chunk, depth=self._depth, cut_through=self._cut) for _ in range(2)]
+        m.submodules.align = align = Realigner(data_width=width, burst_beats=self._burst_beats)
+        fifos = [
+            ChunkFifo(
+                data_width=width,
+                chunk_bytes=self._chunk,
+                depth=self._depth,
+                cut_through=self._cut,
+                bypass=self._bypass,
+            )
+            for _ in range(2)
+        ]
         m.submodules.to_memory, m.submodules.to_stream = to_memory, to_stream = fifos
         m.submodules.writer = writer = BurstWriter(data_width=width)
         m.submodules.sender = sender = StreamWriter(data_width=width)
         m.submodules.flush = flush = FlushUnit()
 
-        # --- commands: to the reader at once, to the realigner through a queue (past it while it is empty)
-        layout = MoverCommandLayout()
-        m.submodules.commands = commands = ResetInserter(self.clear)(SyncFIFOBuffered(width=layout.size, depth=self._commands))
-        cmd, packet, waiting, taken = self.cmd.payload, Signal(), Signal(), Signal()
-        past = Signal()
+        # --- commands: to the reader at once, to the realigner through a queue
+        unanswered = Signal()  # a status waits for memory
+        m.submodules.commands = commands = Queue(MoverCommandLayout(), depth=self._commands, bypass=True)
+        cmd, packet, taken = self.cmd.payload, Signal(), Signal()
         clearing = Signal()  # reads from before a clear are still coming
         with m.If(self.clear):
             m.d.sync += clearing.eq(1)
-        with m.Elif(reader.idle):
+        with m.Elif(reader.idle if self._posted else reader.idle & writer.idle):
             m.d.sync += clearing.eq(0)
         m.d.comb += [
             packet.eq(cmd.kind.as_value()[0]),
-            waiting.eq(commands.level != 0),
-            self.cmd.ready.eq((packet | reader.i.ready) & commands.w_rdy & ~self.clear & ~clearing),
+            self.cmd.ready.eq((packet | reader.i.ready) & commands.i.ready & ~self.clear & ~clearing),
             taken.eq(self.cmd.valid & self.cmd.ready),
             reader.i.valid.eq(taken & ~packet),
             reader.i.payload.addr.eq(cmd.read_addr),
             reader.i.payload.length.eq(cmd.length),
-            past.eq(taken & ~waiting & align.i.ready),
-            commands.w_data.eq(cmd),
-            commands.w_en.eq(taken & ~past),
-            commands.r_en.eq(align.i.ready),
-            align.i.valid.eq(past | commands.r_rdy),
-            align.i.payload.eq(Mux(waiting, commands.r_data, cmd.as_value())),
+            commands.i.payload.eq(cmd),
+            commands.i.valid.eq(taken),
+            commands.clear.eq(self.clear),
             reader.clear.eq(self.clear),
             align.clear.eq(self.clear),
-            self.idle.eq(reader.idle & ~clearing & align.idle & ~waiting & ~align.status.valid),
+            self.idle.eq(reader.idle & ~clearing & align.idle & (commands.level == 0) & ~align.status.valid & ~unanswered),
         ]
+        connect(m, commands.o, align.i)
         connect(m, reader.o, align.beats)
         connect(m, flipped(self.s_axis), align.packet)
-        connect(m, align.status, flipped(self.status))
+        self._statuses(m, align, writer, unanswered, clearing)
         connect(m, align.to_memory, to_memory.i)
         connect(m, align.to_stream, to_stream.i)
         pushed = Signal(2)
@@ -180,13 +199,14 @@ class Mover(wiring.Component):
             flush.timeout.eq(self.flush_timeout),
             flush.memory_drained.eq(to_memory.drained),
             flush.memory_idle.eq(writer.idle),
-            flush.memory_empty.eq(to_memory.empty),
+            flush.memory_empty.eq(1 if self._cut else to_memory.empty),
             flush.stream_drained.eq(to_stream.drained),
-            flush.stream_empty.eq(to_stream.empty),
+            flush.stream_empty.eq(1 if self._cut else to_stream.empty),
             flush.write_error.eq(writer.done & writer.error),
-            writer.hold.eq(flush.hold_first),
-            writer.truncate.eq(flush.truncate),
-            sender.truncate.eq(flush.truncate),
+            # In cut-through a time-out discards nothing: beats of a burst in progress are still to be pushed.
+            writer.hold.eq(0 if self._cut else flush.hold_first),
+            writer.truncate.eq(self.clear if self._cut else flush.truncate),
+            sender.truncate.eq(self.clear if self._cut else flush.truncate),
             to_memory.commit.eq(own & ~writer.error),
             to_stream.commit.eq(to_stream.drained),
             self.flush_busy.eq(flush.active),
@@ -202,7 +222,48 @@ class Mover(wiring.Component):
         for fifo, discard in ((to_memory, flush.discard_memory), (to_stream, flush.discard_stream)):
             m.d.comb += [fifo.flush.eq(flush.active), fifo.discard.eq(discard), fifo.clear.eq(self.clear)]
 
-        # --- probe
+        self._probe(m, align, fifos, flush, sent, pushed)
+        return m
+
+    def _statuses(self, m, align, writer, unanswered, clearing):
+        """Posted: as the realigner gives them. Otherwise a status that wrote waits for the last answer of its bursts."""
+        if self._posted:
+            connect(m, align.status, flipped(self.status))
+            return
+        m.submodules.statuses = statuses = Queue(
+            data.StructLayout({"status": MoverStatusLayout(), "pending": 1}), depth=self._commands
+        )
+        head, status = statuses.o.payload, self.status.payload
+        failed, failed_addr = Signal(), Signal(32)
+        mine = Signal()  # the answer on offer is the last one of the status at the head
+        m.d.comb += [
+            statuses.i.payload.status.eq(align.status.payload),
+            statuses.i.payload.pending.eq(align.pending),
+            statuses.i.valid.eq(align.status.valid),
+            align.status.ready.eq(statuses.i.ready),
+            statuses.clear.eq(self.clear),
+            unanswered.eq(statuses.level != 0),
+            mine.eq(statuses.o.valid & head.pending & writer.offered & writer.end & ~clearing),
+            # After a clear the answers to old bursts belong to no status.
+            writer.accept.eq(~writer.end | clearing | (mine & self.status.ready)),
+            self.status.valid.eq(statuses.o.valid & (~head.pending | mine)),
+            statuses.o.ready.eq(self.status.valid & self.status.ready),
+            status.tag.eq(head.status.tag),
+            status.length.eq(head.status.length),
+            status.error.eq(head.status.error | (mine & (failed | writer.error))),
+            status.addr.eq(Mux(head.status.error, head.status.addr, Mux(failed, failed_addr, writer.addr))),
+        ]
+        with m.If(writer.done):
+            m.d.sync += failed.eq(~writer.end & (failed | writer.error))
+            with m.If(writer.error & ~failed):
+                m.d.sync += failed_addr.eq(writer.addr)
+        with m.If(self.clear):
+            m.d.sync += failed.eq(0)
+
+    def _probe(self, m, align, fifos, flush, sent, pushed):
+        """One record per cycle on each of the two FIFO channels."""
+        to_memory, to_stream = fifos
+
         def beat(record, payload, strobes, side, kind):
             return [
                 record.kind.eq(kind),
@@ -227,4 +288,3 @@ class Mover(wiring.Component):
                     m.d.comb += out.record.data.eq(payload.data)
             with m.If(fifo.discarded):
                 m.d.comb += flush.dropped.eq(popcount(payload.strb))
-        return m

@@ -88,16 +88,11 @@ class MoverStatusLayout(data.StructLayout):
 
 
 class PushLayout(data.StructLayout):
-    """A beat in destination space on its way into a chunk FIFO: ``addr`` (of the beat's lane 0), ``strb``, ``data``, ``tag``,
-    ``last`` (of its command)."""
+    """A beat in destination space on its way into a chunk FIFO: ``addr`` (of the beat's lane 0), ``strb``, ``data``, ``tag``.
 
-    def __init__(self, data_width: int):
-        super().__init__({"addr": 32, "strb": data_width // 8, "data": data_width, "tag": TAG_WIDTH, "last": 1})
-
-
-class BeatLayout(data.StructLayout):
-    """A beat that leaves a chunk FIFO: as :class:`PushLayout`, plus ``first`` and ``last`` of its burst, ``len`` (beats of
-    the burst minus one, valid with ``first``) and ``remainder`` (the burst is the open chunk, sent by a flush)."""
+    For cut-through the bursts are planned ahead: ``first`` and ``last`` beat of a burst, its ``len`` (beats minus one) and
+    whether it is the ``end`` of its command (both valid with ``first``).
+    """
 
     def __init__(self, data_width: int):
         super().__init__(
@@ -109,9 +104,17 @@ class BeatLayout(data.StructLayout):
                 "first": 1,
                 "last": 1,
                 "len": 8,
-                "remainder": 1,
+                "end": 1,
             }
         )
+
+
+class BeatLayout(data.StructLayout):
+    """A beat that leaves a chunk FIFO: as :class:`PushLayout`, plus ``remainder`` (the burst is the open chunk, sent by a flush).
+    ``end`` is only set in cut-through."""
+
+    def __init__(self, data_width: int):
+        super().__init__({**{name: field.shape for name, field in PushLayout(data_width)}, "remainder": 1})
 
 
 class ChannelSignature(wiring.Signature):

@@ -3,12 +3,12 @@
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..axi.bus import CACHE_UNCACHED, AXI4Signature, Burst
 from ..config import ConfigError
 from .ports import LENGTH_WIDTH
+from .queue import Queue
 
 __all__ = ["BurstReader"]
 
@@ -102,30 +102,19 @@ class BurstReader(wiring.Component):
 
         # --- the buffer, with a way past it
         entry = data.StructLayout({"data": self._axi.data_width, "error": 1})
-        m.submodules.buffer = buffer = Memory(shape=entry, depth=self._buffer, init=[])
-        write = buffer.write_port()
-        read = buffer.read_port(transparent_for=(write,))
-        head, tail = Signal(range(self._buffer)), Signal(range(self._buffer))
-        count = Signal(range(self._buffer + 1))
-        arrived, fresh, store, pop = Signal(), Signal(entry), Signal(), Signal()
+        m.submodules.buffer = buffer = Queue(entry, depth=self._buffer, bypass=True)
         m.d.comb += [
-            self.r.ready.eq(1),
-            fresh.data.eq(self.r.payload.data),
-            fresh.error.eq(self.r.payload.resp.as_value()[1]),
-            arrived.eq(self.r.valid & ~draining),
-            self.o.valid.eq((count != 0) | arrived),
-            self.o.payload.eq(Mux(count != 0, read.data, fresh)),
+            self.r.ready.eq(1),  # there is room for all that was asked for
+            buffer.i.payload.data.eq(self.r.payload.data),
+            buffer.i.payload.error.eq(self.r.payload.resp.as_value()[1]),
+            buffer.i.valid.eq(self.r.valid & ~draining),
+            buffer.clear.eq(self.clear),
+            self.o.valid.eq(buffer.o.valid),
+            self.o.payload.eq(buffer.o.payload),
+            buffer.o.ready.eq(self.o.ready),
             popped.eq(self.o.valid & self.o.ready),
-            pop.eq(popped & (count != 0)),
-            store.eq(arrived & ~((count == 0) & self.o.ready)),
-            write.addr.eq(tail),
-            write.en.eq(store),
-            write.data.eq(fresh),
-            read.en.eq(1),
-            read.addr.eq((head + pop)[: len(head)]),
             self.idle.eq(~valid & ~draining & ~closing & (in_flight == 0)),
         ]
-        m.d.sync += [head.eq(head + pop), tail.eq(tail + store), count.eq(count + store - pop)]
 
         gone = Signal()
         m.d.comb += gone.eq(Mux(draining, self.r.valid, popped))
@@ -133,9 +122,9 @@ class BurstReader(wiring.Component):
 
         # --- clear: what is in flight is only counted from here on
         with m.If(self.clear):
-            m.d.sync += [draining.eq(1), head.eq(0), tail.eq(0), count.eq(0)]
+            m.d.sync += draining.eq(1)
             # Beats in the buffer have arrived: after this cycle only those that have not count.
-            pending = in_flight - Mux(draining, 0, count)
+            pending = in_flight - Mux(draining, 0, buffer.level)
             m.d.sync += in_flight.eq(pending + Mux(issue, beats, 0) - self.r.valid)
             with m.If(self.ar.valid & ~self.ar.ready):
                 m.d.sync += closing.eq(1)

@@ -3,11 +3,11 @@
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, enum, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..axi.bus import CACHE_UNCACHED, AXI4Signature, AXIStreamSignature, Burst
 from .ports import TAG_WIDTH, BeatLayout
+from .queue import Queue
 
 __all__ = ["BurstWriter", "StreamWriter", "WriterPhase"]
 
@@ -33,7 +33,8 @@ class BurstWriter(wiring.Component):
     Members
     -------
     i : beats. aw, w, b : the write channels of an AXI4 port.
-    done : a burst was answered in this cycle; ``error addr tag remainder`` belong to it (``addr`` its first beat).
+    done : a burst was answered in this cycle; ``error addr tag remainder end`` belong to it (``addr`` its first beat).
+    offered : a response waits for ``accept`` (``error`` and so on are valid).
     idle : no burst is in progress or unanswered, and no beat is in the registers.
     """
 
@@ -53,6 +54,9 @@ class BurstWriter(wiring.Component):
                 "addr": Out(32),
                 "tag": Out(TAG_WIDTH),
                 "remainder": Out(1),
+                "end": Out(1),
+                "offered": Out(1),
+                "accept": In(1, init=1),
                 "idle": Out(1),
             }
         )
@@ -60,14 +64,10 @@ class BurstWriter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         i = self.i.payload
-        depth = self._outstanding
         size = (self._signature.data_width // 8 - 1).bit_length()
 
-        row = data.StructLayout({"addr": 32, "tag": TAG_WIDTH, "remainder": 1})
-        m.submodules.bursts = bursts = Memory(shape=row, depth=depth, init=[])
-        write = bursts.write_port()
-        read = bursts.read_port(transparent_for=(write,))
-        head, tail, count = Signal(range(depth)), Signal(range(depth)), Signal(range(depth + 1))
+        row = data.StructLayout({"addr": 32, "tag": TAG_WIDTH, "remainder": 1, "end": 1})
+        m.submodules.bursts = bursts = Queue(row, depth=self._outstanding)
 
         phase = Signal(WriterPhase)
         left = Signal(8)  # beats of the burst in progress after the next one
@@ -77,7 +77,7 @@ class BurstWriter(wiring.Component):
             aw_free.eq(~self.aw.valid | self.aw.ready),
             w_free.eq(~self.w.valid | self.w.ready),
             # A remainder waits for all responses before it, so that the next response after its AW is its own.
-            blocked.eq(Mux(i.remainder, count != 0, count == depth)),
+            blocked.eq(Mux(i.remainder, bursts.o.valid, ~bursts.i.ready)),
             begin.eq((phase == WriterPhase.IDLE) & self.i.valid & i.first & aw_free & ~blocked & ~self.truncate),
         ]
         with m.Switch(phase):
@@ -88,11 +88,11 @@ class BurstWriter(wiring.Component):
         m.d.comb += [
             self.i.ready.eq(take),
             step.eq(take | ((phase == WriterPhase.PAD) & w_free)),
-            write.addr.eq(tail),
-            write.en.eq(begin),
-            write.data.addr.eq(i.addr),
-            write.data.tag.eq(i.tag),
-            write.data.remainder.eq(i.remainder),
+            bursts.i.valid.eq(begin),
+            bursts.i.payload.addr.eq(i.addr),
+            bursts.i.payload.tag.eq(i.tag),
+            bursts.i.payload.remainder.eq(i.remainder),
+            bursts.i.payload.end.eq(i.end),
         ]
         with m.If(self.aw.ready):
             m.d.sync += self.aw.valid.eq(0)
@@ -129,21 +129,18 @@ class BurstWriter(wiring.Component):
                 m.d.sync += phase.eq(WriterPhase.IDLE)
 
         # --- responses, in order because all bursts share one ID
+        answered = bursts.o.payload
         m.d.comb += [
-            self.b.ready.eq(1),
-            self.done.eq(self.b.valid & (count != 0)),
+            self.b.ready.eq(self.accept),
+            self.offered.eq(self.b.valid & bursts.o.valid),
+            self.done.eq(self.offered & self.accept),
             self.error.eq(self.b.payload.resp.as_value()[1]),
-            self.addr.eq(read.data.addr),
-            self.tag.eq(read.data.tag),
-            self.remainder.eq(read.data.remainder),
-            read.en.eq(1),
-            read.addr.eq((head + self.done)[: len(head)]),
-            self.idle.eq((count == 0) & (phase == WriterPhase.IDLE)),
-        ]
-        m.d.sync += [
-            head.eq(head + self.done),
-            tail.eq(tail + begin),
-            count.eq(count + begin - self.done),
+            self.addr.eq(answered.addr),
+            self.tag.eq(answered.tag),
+            self.remainder.eq(answered.remainder),
+            self.end.eq(answered.end),
+            bursts.o.ready.eq(self.done),
+            self.idle.eq(~bursts.o.valid & (phase == WriterPhase.IDLE)),
         ]
         return m
 

@@ -138,6 +138,57 @@ def test_full_rate_on_a_misaligned_copy():
     assert b.statuses[0][0] - b.mem.reads[0][0] <= 257 + 4
 
 
+FAST = {"data_width": 32, "chunk_bytes": 16, "cut_through": True, "bypass": True, "posted": False}
+
+
+@pytest.mark.parametrize("length, cycles", [(4, 4), (64, 19), (4096, 1027)])
+def test_copy_cycles(length, cycles):
+    """From the command's handshake to its status, which comes in the cycle of memory's last answer."""
+    b = MoverBench(**FAST, memory={"size": 0x8000})
+    b.copy(BASE + 0x1000, BASE + 0x4000, length)
+    b.run()
+    b.check()
+    assert b.statuses[0][0] - b.handshakes[0] == cycles
+
+
+@pytest.mark.parametrize(
+    "length, count, latency, offsets, floor",
+    [
+        (4, 64, 1, (0, 0), 0.91),
+        (64, 64, 1, (0, 0), 0.99),
+        (64, 64, 100, (0, 0), 0.9),
+        (1024, 4, 1, (1, 2), 0.99),
+    ],
+)
+def test_back_to_back_utilisation(length, count, latency, offsets, floor):
+    """Payload beats over the cycles from the first handshake to the last status."""
+    b = MoverBench(**FAST, memory={"size": 0x8000, "latency": latency})
+    step = max(length, 64)
+    for n in range(count):
+        b.copy(BASE + step * n + offsets[0], BASE + 0x4000 + step * n + offsets[1], length)
+    b.run()
+    b.check()
+    assert length * count / 4 / (b.statuses[-1][0] - b.handshakes[0]) >= floor
+
+
+def test_unposted_status_carries_the_write_error():
+    """The status waits for all bursts of its command; an error in any of them is its own, and only its own."""
+    b = MoverBench(**FAST)
+    b.mem.write_faults.add(BASE + 0x2124)
+    for n in range(3):
+        b.copy(BASE + 0x100 * n, BASE + 0x2000 + 0x100 * n, 200)
+    b.want[0x2124:0x2128] = b.mem.data[0x2124:0x2128]
+    b.run()
+    assert [s[1:4] for s in b.statuses] == [(0, 200, 0), (1, 200, 1), (2, 200, 0)]
+    assert b.statuses[1][4] == BASE + 0x2100
+    assert b.mem.data == b.want
+
+
+def test_waiting_for_memory_needs_cut_through():
+    with pytest.raises(ConfigError, match="Mover posted must be true without cut_through"):
+        Mover(posted=False)
+
+
 @pytest.mark.parametrize("at", [0, 1, 5, 9])
 @pytest.mark.parametrize("offset", [0, 3, 6])
 def test_read_error_at_an_address(at, offset):
@@ -157,7 +208,7 @@ def test_read_error_at_an_address(at, offset):
 
 
 def test_write_error_names_the_chunk():
-    b = MoverBench(data_width=64, chunk_bytes=16, cut_through=True)
+    b = MoverBench(data_width=64, chunk_bytes=16)
     b.mem.write_faults.add(BASE + 0x2018)
     b.copy(BASE + 0x400, BASE + 0x2000, 64)
     seen = []
