@@ -79,7 +79,7 @@ class StorageDevice(wiring.Component):
     The buffer is the memory ``buffer`` of this module: ``data_width`` bits per row, byte 0 of the device in bits 7..0 of row 0.
     """
 
-    def __init__(self, config: SocConfig):
+    def __init__(self, *, config: SocConfig):
         self.config = config
         super().__init__(
             {

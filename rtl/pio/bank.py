@@ -57,7 +57,7 @@ class RegisterBank(wiring.Component):
     probe_csr : ``Out(ProbeSignature)``: ``CSR_READ`` and ``CSR_WRITE``, ``addr`` is the offset in the window.
     """
 
-    def __init__(self, config: SocConfig):
+    def __init__(self, *, config: SocConfig):
         self.config = config
         self._table = registers(config.dma.system_channels)
         self._blocks = [block for block in blocks(self._table) if block != "sys"]

@@ -383,14 +383,15 @@ def test_invalidation_of_the_line_being_fetched():
 
 
 @pytest.mark.parametrize("everything", [False, True])
-def test_invalidate_around_a_fill(everything):
+@pytest.mark.parametrize("line_bytes", [32, 128])  # the long line is still coming in when the next fetch looks
+def test_invalidate_around_a_fill(line_bytes, everything):
     """In every cycle from before the fetch to after the install: later fetches see memory's newest bytes."""
 
     async def body(ctx, b):
         outcomes = set()
-        for delay in range(16):
+        for delay in range(12 + line_bytes // 8):
             await b.invalidate(ctx)
-            await ctx.tick().repeat(20)
+            await ctx.tick().repeat(30)
             installs, accepted = len(b.kinds(Kind.IFILL_INSTALL)), len(b.accepted)
             b.memory.bytes[0x60:0x80] = b"\x55" * 32
             waiting = b.manager.read(BASE + 0x68)
@@ -400,14 +401,15 @@ def test_invalidate_around_a_fill(everything):
             await b.invalidate(ctx, None if everything else BASE + 0x60)
             accepted = b.accepted[accepted][0]
             await b.manager.wait(ctx, waiting)
-            t = await b.read(ctx, BASE + 0x60, length=4)
-            assert t.accepted > accepted
-            b.expect(t)
-            await ctx.tick().repeat(10)
+            for t in (await b.read(ctx, BASE + 0x68), await b.read(ctx, BASE + 0x60, length=4)):
+                assert t.accepted > accepted
+                b.expect(t)
+            await ctx.tick().repeat(30)
             outcomes.add(len(b.kinds(Kind.IFILL_INSTALL)) - installs)
         assert outcomes == {1, 2}, "some fills were dropped, some installed and then invalidated"
 
-    run(body, latency=4)
+    config = SMALL.replace(icache__line_bytes=line_bytes, dcache__line_bytes=line_bytes)
+    run(body, config, latency=4)
 
 
 def test_a_storm_of_invalidations_starves_no_fetch():

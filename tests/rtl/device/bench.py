@@ -13,7 +13,7 @@ class Bench:
 
     def __init__(self, config: SocConfig | None = None, **changes):
         self.config = config or SocConfig().replace(device__buffer_bytes=1024, **changes)
-        self.dut = StorageDevice(self.config)
+        self.dut = StorageDevice(config=self.config)
         self.n = self.config.data_bytes
         self.cycle = 0
         self.records = []

@@ -488,16 +488,16 @@ def test_a_write_just_before_the_read_is_seen():
 
 def test_state_is_an_enum_and_the_buffer_has_its_name():
     assert len(DeviceState) == 9
-    text = export.verilog(StorageDevice(SocConfig()), "dev")
+    text = export.verilog(StorageDevice(config=SocConfig()), "dev")
     arrays = export.memories(text, "dev")
     assert [(array.path, array.width, array.depth) for array in arrays] == [("dev.dut.buffer", 64, 8192)]
 
 
 def test_large_buffer_exports_quickly():
-    text = export.verilog(StorageDevice(SocConfig().replace(device__buffer_bytes=4 << 20)), "dev")
+    text = export.verilog(StorageDevice(config=SocConfig().replace(device__buffer_bytes=4 << 20)), "dev")
     assert len(text) < 200_000
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_converts(width):
-    assert "module top" in verilog.convert(StorageDevice(SocConfig().replace(data_width=width, device__buffer_bytes=256)))
+    assert "module top" in verilog.convert(StorageDevice(config=SocConfig().replace(data_width=width, device__buffer_bytes=256)))

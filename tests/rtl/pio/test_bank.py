@@ -21,7 +21,7 @@ class Bench:
     """The bank, a clock that counts, and a monitor that keeps the probe's records."""
 
     def __init__(self, config=None):
-        self.dut = RegisterBank(config or SocConfig())
+        self.dut = RegisterBank(config=config or SocConfig())
         self.cycle = 0
         self.records = []
 
@@ -492,7 +492,7 @@ def test_random_traffic_against_a_dictionary(seed):
 
 
 def test_members_follow_the_configuration():
-    dut = RegisterBank(SocConfig().replace(dma__system_channels=3))
+    dut = RegisterBank(config=SocConfig().replace(dma__system_channels=3))
     assert {name for name in dut.signature.members if name.startswith("csr_")} == {
         f"csr_{block}" for block in ("dcache", "icache", "maint", "dma", "ch0", "ch1", "ch2", "bm", "mem", "dev")
     }
@@ -503,5 +503,5 @@ def test_members_follow_the_configuration():
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_converts(channels):
-    text = verilog.convert(RegisterBank(SocConfig().replace(dma__system_channels=channels, data_width=32)))
+    text = verilog.convert(RegisterBank(config=SocConfig().replace(dma__system_channels=channels, data_width=32)))
     assert "module top" in text
