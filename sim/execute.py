@@ -67,13 +67,13 @@ async def run_scenario(
         discipline=scenario.discipline,
         platform=scenario.platform,
         seed=own_seed,
-        expected_roots=sorted(scenario.roots),
     )
     run_folder = folder / f"{scenario.name.replace('/', '.')}-{seed}-{tb.config.digest}"
     shutil.rmtree(run_folder, ignore_errors=True)
     try:
         setting = make_setting(scenario, tb.config, payload, quick=quick, seed=seed)
         result.size = setting.size
+        result.expected_roots = sorted(setting.expected_roots)
         expectation = Expectation.of(setting)
         result.expectation = expectation.describe()
         result.sha256_in = hashlib.sha256(setting.payload).hexdigest()
@@ -98,7 +98,7 @@ async def run_scenario(
         if received is not None:
             _judge_bytes(result, expectation, received)
         _judge_hardware(result, tb, filled)
-        _judge_driver(result, tb, scenario)
+        _judge_driver(result, tb)
         _judge_cost(result, scenario)
         result.unexpected += context.problems
         if received is not None:
@@ -151,13 +151,14 @@ def _judge_hardware(result: Result, tb: Any, filled: Images) -> None:
         result.hardware.append(f"and {len(texts) - _MAX_MISMATCHES} more")
 
 
-def _judge_driver(result: Result, tb: Any, scenario: Scenario) -> None:
+def _judge_driver(result: Result, tb: Any) -> None:
     """The flush checker's findings against those the scenario expects: root findings by rule, neither more nor fewer."""
     findings = check(tb.run_record())
     result.findings = [finding.to_dict() for finding in findings]
     roots = {str(finding.rule) for finding in findings if finding.root}
     result.roots = sorted(roots)
-    missing, extra = scenario.roots - roots, roots - scenario.roots
+    expected = set(result.expected_roots)
+    missing, extra = expected - roots, roots - expected
     if missing:
         result.unexpected.append(f"the flush checker did not report {', '.join(sorted(missing))}")
     if extra:

@@ -261,9 +261,10 @@ def explain(scenario: Scenario) -> str:
         text = f"{count}, from +{item.start:#x}, are {item.value}: {item.why}."
         lines += textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="  ")
         lines.append(f"  ({item.value}: {VALUES[item.value]})")
-    if scenario.roots:
-        latent = " (latent here: the platform is coherent)" if scenario.coherent else ""
-        lines += ["", "What the flush checker says", f"  root findings: {', '.join(sorted(scenario.roots))}{latent}"]
+    roots = expectation.setting.expected_roots
+    if roots:
+        latent = " (those about the cache are latent: the platform is coherent)" if scenario.coherent else ""
+        lines += ["", "What the flush checker says", f"  root findings: {', '.join(sorted(roots))}{latent}"]
     if scenario.missing:
         lines += ["", "What is missing", *textwrap.wrap(scenario.missing, 100, initial_indent="  ", subsequent_indent="  ")]
     lines += ["", "The pages' rules"]

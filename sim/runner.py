@@ -247,7 +247,6 @@ def _lost(scenario: Scenario, seed: int, text: str) -> Result:
         discipline=scenario.discipline,
         platform=scenario.platform,
         seed=scenario_seed(seed, scenario),
-        expected_roots=sorted(scenario.roots),
         happened="nothing",
         error=f"the simulator process failed: {text}",
     )

@@ -80,6 +80,15 @@ class Setting:
             return line + chunk // 2
         return first_line if first_line < self.size else self.size // 2
 
+    @property
+    def expected_roots(self) -> frozenset[str]:
+        """The rules of which the checker must report root findings here."""
+        roots = set(self.scenario.roots)
+        for place, rules in self.scenario.roots_where.items():
+            if any(start < end for start, end in PLACES[place](self)):
+                roots |= rules
+        return frozenset(roots)
+
     def remainder(self, end: int | None = None) -> tuple[int, int]:
         """The bytes of the last chunk if not all of it was written: what stays in the FIFO until a flush.
 
@@ -94,6 +103,13 @@ class Setting:
         first = (base + end - 1) // chunk * chunk - base
         whole = first >= 0 and (base + end) % chunk == 0
         return (end, end) if whole else (max(0, first), end)
+
+    def loose_ends(self) -> list[tuple[int, int]]:
+        """The bytes in lines that are not wholly the buffer's."""
+        line = self.config.dcache.line_bytes
+        head = -self.address % line
+        tail = max(0, self.size - (self.address + self.size) % line)
+        return [(0, min(head, self.size)), (tail, self.size)]
 
     def resident(self) -> tuple[int, int]:
         """The bytes whose lines can still be in the D-cache after the CPU went through the buffer once."""
@@ -113,6 +129,7 @@ def _places() -> dict[str, Callable[[Setting], list[tuple[int, int]]]]:
         "first-part": lambda s: [(0, s.split)],
         "second-part": lambda s: [(s.split, s.size)],
         "first-remainder": lambda s: [s.remainder(s.split)],
+        "loose-ends": lambda s: s.loose_ends(),
     }
 
 

@@ -2,6 +2,7 @@
 """Helpers for the tables of the catalogue: one entry becomes one scenario per platform."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from .model import COHERENT, NON_COHERENT, PLATFORMS, Corruption, Scenario
@@ -36,12 +37,19 @@ def both(
     wrong_coherent: Iterable[Corruption] = (),
     roots: Iterable[str] = (),
     roots_coherent: Iterable[str] | None = None,
+    roots_where: Mapping[str, Iterable[str]] = MappingProxyType({}),
     platforms: tuple[str, ...] = PLATFORMS,
     size: str = "telling",
     quick_size: str | None = None,
     **rest: Any,
 ) -> Iterator[Scenario]:
-    """The scenario on both platforms. Without ``roots_coherent`` the findings are the same there (latent, where caches rule)."""
+    """The scenario on both platforms. Without ``roots_coherent`` the findings are the same there (latent, where caches rule).
+
+    A device-to-memory transfer into a streaming buffer with loose ends gets the checker's warning about them (R09) by itself.
+    """
+    where = {place: frozenset(rules) for place, rules in roots_where.items()}
+    if mode in ("system", "bus-master") and not options.get("write_to_device") and story != "shared_line":
+        where["loose-ends"] = frozenset({"R09"})
     for platform in platforms:
         coherent = platform == COHERENT
         yield Scenario(
@@ -54,6 +62,7 @@ def both(
             options=dict(options),
             corruption=tuple(wrong_coherent if coherent else wrong),
             roots=frozenset(roots if roots_coherent is None or not coherent else roots_coherent),
+            roots_where=where,
             size=size,
             quick_size=quick_size or size,
             **rest,

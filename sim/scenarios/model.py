@@ -126,7 +126,8 @@ class Scenario:
 
     ``story`` and ``options`` say what the driver and its surroundings do. ``corruption`` is what comes out wrong (nothing:
     intact); ``exact`` false means that only part of the place need be wrong (it depends on natural evictions).
-    ``roots`` are the rules of which the flush checker must report a root finding, and no others.
+    ``roots`` are the rules of which the flush checker must report a root finding, and no others; ``roots_where`` adds those
+    that depend on geometry: place (as in :class:`Corruption`) to rules, expected where the place is not empty.
     ``source`` are the pages' rules (S1..S11) behind it, ``missing`` the call that would have saved the bytes.
     """
 
@@ -144,6 +145,7 @@ class Scenario:
     corruption: tuple[Corruption, ...] = ()
     exact: bool = True
     roots: frozenset[str] = frozenset()
+    roots_where: Mapping[str, frozenset[str]] = field(default_factory=dict)
     source: tuple[str, ...] = ()
     missing: str = ""
     summary: str = ""
@@ -181,6 +183,7 @@ class Scenario:
             "options": dict(self.options),
             "expectation": [vars(corruption) for corruption in self.corruption] or "intact",
             "roots": sorted(self.roots),
+            "roots_where": {place: sorted(rules) for place, rules in self.roots_where.items()},
             "source": list(self.source),
             "missing": self.missing,
             "summary": self.summary,

@@ -54,7 +54,7 @@ class Cell(NamedTuple):
 def _cells() -> dict[tuple[str, str], Cell]:
     stale, old, over = (_STALE,), (_OLD,), (_OVER,)
     cells = {
-        ("none", "cached-clean"): Cell(stale, ("R04",)),
+        ("none", "cached-clean"): Cell(stale, ("R02",)),
         ("none", "dirty-evicted-before"): Cell((), ("R02",)),
         ("none", "dirty-evicted-after"): Cell(over, ("R02",)),
         ("none", "dirty-never-evicted"): Cell(old, ("R02",)),
@@ -67,7 +67,7 @@ def _cells() -> dict[tuple[str, str], Cell]:
         ("clean-invalidate-before", "cached-clean"): Cell(),
         ("clean-invalidate-before", "dirty-never-evicted"): Cell(),
         ("clean-invalidate-before", "dirty-undelivered"): Cell(),
-        ("invalidate-after", "cached-clean"): Cell(),
+        ("invalidate-after", "cached-clean"): Cell((), ("R02",)),
         ("invalidate-after", "dirty-evicted-before"): Cell((), ("R02",)),
         ("invalidate-after", "dirty-evicted-after"): Cell(over, ("R02",)),
         ("invalidate-after", "dirty-never-evicted"): Cell((), ("R02",)),
@@ -75,20 +75,23 @@ def _cells() -> dict[tuple[str, str], Cell]:
         ("clean-invalidate-before-invalidate-after", "cached-clean"): Cell(),
         ("clean-invalidate-before-invalidate-after", "dirty-never-evicted"): Cell(),
         ("clean-invalidate-before-invalidate-after", "dirty-undelivered"): Cell(),
-        ("clean-invalidate-after", "cached-clean"): Cell(),
-        ("clean-invalidate-after", "dirty-evicted-before"): Cell((), ("R02",)),
-        ("clean-invalidate-after", "dirty-evicted-after"): Cell(over, ("R02",)),
-        ("clean-invalidate-after", "dirty-never-evicted"): Cell(over, ("R02",)),
+        ("clean-invalidate-after", "cached-clean"): Cell((), ("R02",)),
+        ("clean-invalidate-after", "dirty-evicted-before"): Cell((), ("R08",)),
+        ("clean-invalidate-after", "dirty-evicted-after"): Cell(over, ("R08",)),
+        ("clean-invalidate-after", "dirty-never-evicted"): Cell(over, ("R08",)),
     }
     for discipline in DISCIPLINES:
         after = discipline in ("invalidate-after", "clean-invalidate-before-invalidate-after", "clean-invalidate-after")
+        nothing_before = discipline in ("none", "invalidate-after", "clean-invalidate-after")
         for state in ("prefetched-before", "prefetched-in-flight"):
-            cells[discipline, state] = Cell() if after else Cell(stale, ("R04",))
+            wrong, cause = ((), ()) if after else (stale, ("R04",))
+            cells[discipline, state] = Cell(wrong, ("R02",) if nothing_before else cause)
     return cells
 
 
-#: The table. Pairs that are not here say nothing new: after a flush before the transfer no line is dirty, so it does
-#: not matter when a dirty one would have been written back.
+#: The table. Where nothing at all is called before the transfer that is the root (R02), even if no line was dirty: then it is
+#: no more than a warning. Where old bytes are cleaned over the device's afterwards, that call is (R08). Pairs that are not here
+#: say nothing new: after a flush before the transfer no line is dirty, so it does not matter when one would be written back.
 CELLS = _cells()
 
 

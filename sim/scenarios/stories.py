@@ -212,8 +212,9 @@ async def shared_line(context: Context) -> bytes:
     kernel = await context.boot()
     driver = _driver(kernel)
     setting, bus = context.setting, kernel.bus
-    split, length = setting.split, setting.size - setting.split
-    target = context.bounce if context.options.get("aligned") else setting.address + split
+    split, length, target = setting.split, setting.size - setting.split, setting.address + setting.split
+    if context.options.get("aligned"):  # whole lines of its own; what is too much is thrown away
+        length, target = setting.size, context.bounce
 
     async def neighbour(t: Transfer) -> None:
         await bus.write(setting.address, context.payload[:split])
@@ -224,7 +225,7 @@ async def shared_line(context: Context) -> bytes:
     )
     context.check_io_status(status)
     if context.options.get("aligned"):
-        await bus.write(setting.address + split, await bus.read(target, length))
+        await bus.write(setting.address + split, await bus.read(target, setting.size - split))
     return await bus.read(setting.address, setting.size)
 
 

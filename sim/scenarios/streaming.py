@@ -102,13 +102,21 @@ def _in(mode: str, case: _Case, write: bool) -> _Case:
     return case
 
 
-def _common(mode: str, roots: tuple[str, ...]) -> tuple[str, ...]:
-    """A common buffer is not mapped for streaming: a missing KeFlushIoBuffers is R13 there, one for both directions (S2)."""
-    if mode == "common-uncached":
-        return tuple(root for root in roots if root not in ("R01", "R02"))
-    if mode != "common-cached":
-        return roots
-    return tuple("R13" if root in ("R01", "R02") else root for root in roots)
+def _roots(mode: str, case: _Case, write: bool) -> dict[str, Any]:
+    """The checker's roots in this mode.
+
+    A common buffer is not mapped for streaming: a missing KeFlushIoBuffers is R13 there, one for both directions (S2). Its bus
+    master is exempt from R24; what the CPU reads while it is still in the FIFO is found all the same (R25).
+    """
+    if not mode.startswith("common"):
+        return {"roots": case.roots}
+    roots = {root for root in case.roots if root not in ("R24", "R25")}
+    if mode == "common-cached":
+        roots = {"R13" if root in ("R01", "R02") else root for root in roots}
+    else:
+        roots -= {"R01", "R02"}
+    exempt = not write and {"R24", "R25"} & set(case.roots)
+    return {"roots": roots, "roots_where": {"remainder": ("R25",)} if exempt else {}}
 
 
 def _source(case: _Case, mode: str, write: bool) -> tuple[str, ...]:
@@ -134,7 +142,7 @@ def _one(row: str, mode: str, case: _Case, *, write: bool, variant: tuple[str, .
         options={"write_to_device": write, **({} if write else {"state": "dirty"}), **case.options},
         wrong=case.wrong_coherent if uncached else case.wrong,
         wrong_coherent=case.wrong_coherent,
-        roots=_common(mode, case.roots),
+        **_roots(mode, case, write),
         source=_source(case, mode, write),
         missing=ADAPTER_FLUSH[mode] if case.missing == "adapter" else case.missing,
         **{"quick_size": case.quick_size, **changes},
