@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Accesses to lines that need care: R04, R05, R07, R10, R25, and the evidence that turns "possible" into "seen".
 
-Accesses of the test harness (tag 0) are facts: they dirty and fill lines. They are never blamed (no R04, R05, R07, R25 of their own),
-but what they read is evidence for findings that already stand.
+Accesses of the test harness (tag 0) are facts: they dirty and fill lines. They are never blamed (no R04, R05, R07, R25 of
+their own), but what they read is evidence for findings that already stand.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -212,11 +212,8 @@ def harm(engine: "Engine", line: Line, mask: int, who: Access) -> None:
     """A reader meets what earlier mistakes have left in the line: stale copies, overwritten memory, discarded stores."""
     stale = line.stale & mask
     if stale and line.stale_of is not None:
-        why = (
-            f"the line may have been filled before ({engine.cpu(line.fill)})"
-            if line.fill_n >= 0
-            else ("a speculating CPU may have filled the line before")
-        )
+        fill = filled_before(line, line.stale_of)
+        why = "a speculating CPU may have filled the line before" if fill is None else f"{engine.cpu(fill)} came before"
         _r04(engine, line, line.stale_of, stale, who, why)
     poison = line.poison & mask
     if poison and line.poison_of is not None:
@@ -244,6 +241,8 @@ def _r04(
     why: str,
     latent: bool | None = None,
 ) -> None:
+    fill = filled_before(line, transfer)
+
     def build() -> dict[str, Any]:
         if transfer.drained:
             where = f"after the completion of the transfer started at {site_text(transfer.site)}, before the read"
@@ -271,6 +270,13 @@ def _r04(
     )
 
 
+def filled_before(line: Line, transfer: Transfer) -> Event | None:
+    """What is known to have brought the line in before the transfer was over; None if only speculation can have."""
+    if line.fill_n >= 0 and line.fill is not None and (transfer.complete is None or line.fill[0] <= transfer.complete[0]):
+        return line.fill
+    return None
+
+
 def letter(engine: "Engine", transfer: Transfer) -> Party | None:
     """INTERFACE if the driver made every call that versions 1 and 2 demand and the HAL left out the invalidate."""
     if transfer.adapter is None or transfer.version >= 3:
@@ -284,8 +290,8 @@ def letter(engine: "Engine", transfer: Transfer) -> Party | None:
 def _r03(engine: "Engine", line: Line, transfer: Transfer, bytes_: int, who: Access) -> None:
     def build() -> dict[str, Any]:
         return {
-            "detail": f"the store dirties a line of {transfer.what}, whose data may still be on its way: the write-back or the data "
-            "comes last by chance",
+            "detail": f"the store dirties a line of {transfer.what}, whose data may still be on its way: the write-back or the "
+            "data comes last by chance",
             "accesses": [engine.started(transfer), who],
             "missing": f"{_adapter_flush(transfer)} before the store at {site_text(who.site)}",
             "transfer": transfer.number,
@@ -309,6 +315,12 @@ def evidence(engine: "Engine", line: Line, event: Event, strobes: int, how: str,
             text = f"{how} {got:#04x} for byte {address + n:#010x}, newest is {right:#04x} (cycle {event[0]})"
             if devices:
                 text = f"{how} returned {got:#04x} for byte {address + n:#010x}, newest is {right:#04x} (cycle {event[0]})"
+            if not draft.evidence:
+                # speak of the line that went wrong, not of the first that could have
+                draft.cache, draft.memory = engine.describe(line)
+                transfer = line.stale_of
+                if draft.rule == "R04" and transfer is not None and filled_before(line, transfer) is not None:
+                    draft.accesses[0] = engine.cpu(line.fill)
             draft.see(text)
 
 

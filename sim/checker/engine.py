@@ -25,8 +25,8 @@ __all__ = ["Engine"]
 class Engine:
     """Checks one run; :meth:`run` returns the findings.
 
-    ``lines`` maps line numbers (address over line size) to may-state, ``transfers`` lists all, ``open`` those whose flush is still owed or
-    whose bytes may still be in the FIFO, ``flushes`` the flush calls whose bytes no transfer has used yet.
+    ``lines`` maps line numbers (address over line size) to may-state, ``transfers`` lists all, ``open`` those whose flush is
+    still owed or whose bytes may still be in the FIFO, ``flushes`` the flush calls whose bytes no transfer has used yet.
     """
 
     def __init__(self, run: Run):
@@ -38,6 +38,7 @@ class Engine:
         self.speculates = bool(platform.get("speculates", False))
         self.hal = dict(platform.get("hal") or {})
         self.line_bytes = int(platform.get("line_bytes", config.dcache.line_bytes))
+        self.assumed_line_bytes = int(platform.get("assumed_line_bytes", self.line_bytes))
         self.chunk_bytes = int(platform.get("chunk_bytes", config.dma.chunk_bytes))
         base, size = platform.get("memory", (config.memory.base, config.memory.size))
         self.memory = (int(base), int(base) + int(size))
@@ -195,6 +196,7 @@ class Engine:
         if line.ifill_n < 0:
             line.ifill = event
         line.ifill_n = self.n
+        line.istale |= line.dirty
 
     # -- what the caches really did ---------------------------------------------------------------------------------
 
@@ -409,7 +411,8 @@ class Engine:
     ) -> Draft:
         """Adds bytes of a line to the finding ``(rule, *key)``, made by ``build`` the first time.
 
-        ``build`` gives ``detail``, ``accesses``, ``missing`` and optionally ``transfer``. A ``latent`` of None takes the catalogue's.
+        ``build`` gives ``detail``, ``accesses``, ``missing`` and optionally ``transfer``. A ``latent`` of None takes the
+        catalogue's. Lines with ``watch`` wait for evidence.
         """
         full_key = (rule, *key)
         draft = self.drafts.get(full_key)

@@ -50,8 +50,8 @@ def site_text(site: Site | None) -> str:
 class Access:
     """One of the two accesses or calls in conflict.
 
-    ``what`` says who did it ("store", "load", "fetch", "DMA transfer 3", "prefetch", "KeFlushIoBuffers"), ``cycle`` when, ``site`` the
-    driver's ``(file, line, function)`` or None (DMA, fill, test harness), ``address`` the first byte or None.
+    ``what`` says who did it ("store", "load", "fetch", "DMA transfer 3", "prefetch", "KeFlushIoBuffers"), ``cycle`` when,
+    ``site`` the driver's ``(file, line, function)`` or None (DMA, fill, test harness), ``address`` the first byte or None.
     """
 
     what: str

@@ -57,10 +57,10 @@ def _context(engine: "Engine") -> tuple[OpenCall | None, OpenCall | None]:
     for open_call in engine.calls.values():
         if open_call.name == "CacheMaintenance":
             call = open_call
-    if call is None or call.args.get("requested_by") != "hal":
+    if call is not None and call.args.get("requested_by") != "hal":
         return call, None
     for open_call in engine.calls.values():
-        if open_call.number < call.number and open_call.name in (*_FLUSHING, "AllocateCommonBuffer"):
+        if (call is None or open_call.number < call.number) and open_call.name in (*_FLUSHING, "AllocateCommonBuffer"):
             parent = open_call
     return call, parent
 
@@ -112,7 +112,7 @@ def _apply(
                     line.dirty = 0
             if op & INVALIDATE:
                 if line.dirty and covered and not op & CLEAN:
-                    line.lost |= line.dirty
+                    line.lost |= line.dirty & ~line.hazard  # what the device overwrites anyway is no loss
                     whose = [*subjects, *([line.hazard_of.subject] if line.hazard and line.hazard_of else [])]
                     line.lost_by = (engine.cpu(line.store), who, whose)
                     line.dirty = 0
@@ -139,9 +139,11 @@ def _commits_old(engine: "Engine", line: Line, who: Access, by_address: bool) ->
 
     def build() -> dict[str, Any]:
         return {
-            "detail": f"{who.what} cleans lines that were dirty before {transfer.what} wrote them: old bytes may go over the device's",
+            "detail": f"{who.what} cleans lines that were dirty before {transfer.what} wrote them: old bytes may go over the "
+            "device's",
             "accesses": [engine.cpu(line.store), who],
-            "missing": f"flush before the transfer started at {site_text(transfer.site)}, and only invalidate at {site_text(who.site)}",
+            "missing": f"flush before the transfer started at {site_text(transfer.site)}, and only invalidate at "
+            f"{site_text(who.site)}",
             "transfer": transfer.number,
         }
 

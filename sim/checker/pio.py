@@ -92,11 +92,11 @@ def handed_on(
 
     def build() -> dict[str, Any]:
         return {
-            "detail": f"bytes that {read.name} at {site_text(read.site)} stored are {how}, and no KeFlushIoBuffers(Mdl, TRUE, FALSE) "
-            "came between: they may be in the D-cache only, and the I-cache may hold older ones",
+            "detail": f"bytes that {read.name} at {site_text(read.site)} stored are {how}, and no KeFlushIoBuffers(Mdl, TRUE, "
+            "FALSE) came between: they may be in the D-cache only, and the I-cache may hold older ones",
             "accesses": [engine.called(read), who],
-            "missing": f"KeFlushIoBuffers(Mdl, ReadOperation=TRUE, DmaOperation=FALSE) after the {read.name} at {site_text(read.site)}, "
-            f"before {who.what} at {site_text(who.site)}",
+            "missing": f"KeFlushIoBuffers(Mdl, ReadOperation=TRUE, DmaOperation=FALSE) after the {read.name} at "
+            f"{site_text(read.site)}, before {who.what} at {site_text(who.site)}",
         }
 
     severity = Severity.POSSIBLE if risk else Severity.WARNING
@@ -162,8 +162,7 @@ def fetch(engine: "Engine", line: Line, event: Event) -> None:
             access.harm(engine, line, mask & ~line.stale, who)
         if old:
             _r18(engine, line, old, who, event)
-    # whatever this fetch fills, or finds, may be older than the dirty bytes
-    line.istale |= line.dirty & mask
+    line.istale |= line.dirty  # a fill takes the whole line, and memory is older than the dirty bytes
     if line.watch:
         access.evidence(engine, line, event, event[5], f"{engine.cpu(event)} returned")
 
@@ -195,4 +194,5 @@ def _r18(engine: "Engine", line: Line, old: int, who: Access, event: Event) -> N
             "transfer": None if transfer is None else transfer.number,
         }
 
-    engine.note("R18", tuple(sorted(subjects)), build, line, old, subjects=subjects)
+    party = access.letter(engine, line.istale_of) if line.istale_of is not None and not dirty else None
+    engine.note("R18", tuple(sorted(subjects)), build, line, old, subjects=subjects, party=party)

@@ -206,9 +206,9 @@ def _adapter_flush_begins(engine: "Engine", call: OpenCall) -> None:
         said = call.args.get("write_to_device")
         if said is not None and bool(said) != transfer.write:
             _direction(engine, transfer, call, bool(said))
-        if not transfer.active:
+        if not transfer.active or transfer.auto_init:  # the flush may be what stops auto-init
             call.flushed.append(transfer)
-        elif not transfer.auto_init:
+        else:
             transfer.early_flush = call
             _too_early(engine, transfer, call)
 
@@ -228,6 +228,8 @@ def _too_early(engine: "Engine", transfer: Transfer, call: OpenCall) -> None:
 
 def _adapter_flush_ends(engine: "Engine", call: OpenCall, ok: bool) -> None:
     for transfer in call.flushed:
+        if transfer.active:
+            continue
         transfer.flush, transfer.flush_ok = call, ok
         if ok and not transfer.drained:
             dma.land(engine, transfer)

@@ -16,7 +16,10 @@ __all__ = ["Draft", "resolve"]
 
 @dataclass(eq=False)
 class Draft:
-    """A finding in the making. ``subjects``: the transfers, PIO reads and flushes it is about; ``never``: rules that are not its cause."""
+    """A finding in the making.
+
+    ``subjects``: the transfers, PIO reads and flushes it is about. ``never``: rules that are not its cause.
+    """
 
     rule: str
     cycle: int

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The catalogue of rules as data, and which rule may be the cause of which.
 
-``kind``: C needs a view of caches and bus, P the order of calls, R resources, A addresses and sizes. ``latent``: on a coherent platform
-the rule is about calls that do nothing there, so a finding is latent. ``sources`` are the S rules (the two pages' own
-sentences) behind it; empty where the rule follows from how caches work.
+``kind``: C needs a view of caches and bus, P the order of calls, R resources, A addresses and sizes. ``latent``: on a coherent
+platform the rule is about calls that do nothing there, so a finding is latent. ``sources`` are the S rules (the two
+pages' own sentences) behind it; empty where the rule follows from how caches work. ``checked``: this checker decides it.
 """
 
 from dataclasses import dataclass
@@ -58,14 +58,17 @@ _ALL = (
          "wait for completion, or use another buffer", (), False, True),
     Rule("R06", "C", "the CPU stores into a mapped buffer after its sync for the CPU, or the device writes a TO_DEVICE mapping",
          "sync for the device before the next use; map with the right direction", (), True),
-    Rule("R07", "C", "an invalidate discards bytes of the CPU that are read later", "clean instead, or clean+invalidate", (), True, True),
+    Rule("R07", "C", "an invalidate discards bytes of the CPU that are read later",
+         "clean instead, or clean+invalidate", (), True, True),
     Rule("R08", "C", "a clean after device-to-memory writes old dirty bytes over the device's",
          "flush before the transfer; afterwards only invalidate", ("S5",), True, True),
     Rule("R09", "C", "a device-to-memory buffer does not begin and end on a cache line",
          "align the buffer and its length to the line, or bounce it", (), True, True),
-    Rule("R10", "C", "CPU data shares a line with bytes that the device writes", "align the buffer to lines, or bounce it", (), True, True),
-    Rule("R11", "C", "two active mappings share a line and the device writes one", "align both mappings to lines", (), True, True),
-    Rule("R12", "C", "the assumed line size differs from the cache's", "read the line size from the hardware", (), True),
+    Rule("R10", "C", "CPU data shares a line with bytes that the device writes",
+         "align the buffer to lines, or bounce it", (), True, True),
+    Rule("R11", "C", "two active mappings share a line and the device writes one",
+         "align both mappings to lines", (), True, True),
+    Rule("R12", "C", "the assumed line size differs from the cache's", "read the line size from the hardware", (), True, True),
     Rule("R13", "C", "a cached common buffer is used without KeFlushIoBuffers",
          "KeFlushIoBuffers with an MDL over the common buffer before each transfer", ("S2",), True, True),
     Rule("R14", "C", "an uncached common buffer is accessed misaligned", "access it by its natural alignment"),
@@ -90,7 +93,8 @@ _ALL = (
          "FlushAdapterBuffers first, then use the data or complete the IRP", ("S3", "S4", "S7"), False, True),
     Rule("R26", "P", "IRP completed with success although the last flush returned FALSE",
          "set the status block from the BOOLEAN; retry or fail", ("S8",), False, True),
-    Rule("R27", "P", "channel flushed before the transfer completed", "wait for completion, then flush", ("S3", "S4"), False, True),
+    Rule("R27", "P", "channel flushed before the transfer completed",
+         "wait for completion, then flush", ("S3", "S4"), False, True),
     Rule("R28", "P", "MapTransferEx twice without FlushAdapterBuffersEx, or none after CancelMappedTransfer",
          "FlushAdapterBuffersEx between them", ("S10",)),
     Rule("R29", "P", "flush arguments differ from the map's", "pass what was mapped"),

@@ -18,21 +18,54 @@ Range = tuple[int, int]
 class Line:
     """One line of the memory window.
 
-    Maybe-dirty: ``dirty`` (bytes stored since the last completed clean), ``store`` and ``store_n`` (latest store, and its place in
-    the stream), ``unsure`` (a clean was reported done without memory's answer). Maybe-filled: ``fill_n`` (-1: cannot be in the
-    D-cache), ``fill`` (earliest cause), ``ifill_n`` and ``ifill`` for the I-cache. Harm that waits for a reader: ``stale`` (a copy
-    older than the device's data may be in the D-cache), ``istale`` (older than the newest data, in the I-cache), ``poison``
-    (memory itself may have been overwritten with old bytes), ``lost`` (CPU bytes that an invalidate may have discarded),
-    ``hazard`` (device bytes that a write-back of this line would overwrite). ``pio``: bytes of a PIO read that still owe their flush.
-    ``flight``: transfers whose bytes are on their way. ``watch``: findings that wait for evidence. What the cache really held:
-    ``present``, ``pending`` (write-backs without an answer), ``left`` (last event that took the line out).
+    Maybe-dirty: ``dirty`` (bytes stored since the last completed clean), ``store`` and ``store_n`` (latest store, and its
+    place in the stream), ``unsure`` (a clean was reported done without memory's answer).
+
+    Maybe-filled: ``fill_n`` (-1: cannot be in the D-cache), ``fill`` (earliest cause), ``ifill_n`` and ``ifill`` for the
+    I-cache.
+
+    Harm that waits for a reader: ``stale`` (a copy older than the device's data may be in the D-cache), ``istale`` (older than
+    the newest data, in the I-cache), ``poison`` (memory itself may have been overwritten with old bytes), ``lost`` (CPU
+    bytes that an invalidate may have discarded), ``hazard`` (device bytes that a write-back of this line would overwrite).
+
+    ``pio``: bytes of a PIO read that still owe their flush. ``flight``: transfers whose bytes are on their way. ``watch``:
+    findings that wait for evidence. What the cache really held: ``present``, ``pending`` (write-backs without an answer),
+    ``left`` (last event that took the line out), ``memory`` (last write there).
+
     ``hot`` is true if an access must look at more than the maybe-dirty and maybe-filled fields.
     """
 
     __slots__ = (
-        "addr", "dirty", "dirty_first", "store", "store_n", "unsure", "fill_n", "fill", "ifill_n", "ifill", "stale", "stale_n",
-        "stale_of", "istale", "istale_of", "poison", "poison_of", "lost", "lost_by", "hazard", "hazard_of", "pio", "pio_of",
-        "flight", "watch", "present", "pending", "left", "memory", "hot",
+        "addr",
+        "dirty",
+        "dirty_first",
+        "fill",
+        "fill_n",
+        "flight",
+        "hazard",
+        "hazard_of",
+        "hot",
+        "ifill",
+        "ifill_n",
+        "istale",
+        "istale_of",
+        "left",
+        "lost",
+        "lost_by",
+        "memory",
+        "pending",
+        "pio",
+        "pio_of",
+        "poison",
+        "poison_of",
+        "present",
+        "stale",
+        "stale_n",
+        "stale_of",
+        "store",
+        "store_n",
+        "unsure",
+        "watch",
     )  # fmt: skip
 
     def __init__(self, addr: int):
@@ -55,7 +88,7 @@ class Line:
 class Bytes:
     """The newest value of bytes of which a store, or the device, has told one. ``beat`` is the bus width in bytes."""
 
-    __slots__ = ("beat", "_beats", "_widen")
+    __slots__ = ("_beats", "_widen", "beat")
 
     def __init__(self, beat: int):
         self.beat = beat

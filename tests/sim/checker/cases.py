@@ -344,7 +344,7 @@ def stored_code_fetched(m, broken, lucky):
     m.fetch(BUF, SIZE)
 
 
-@case("R18", invalidate_after_read=False)
+@case("R18", party="interface", invalidate_after_read=False)
 def code_by_dma_fetched_from_an_old_line(m, broken, lucky):
     a, mdl = m.adapter(), m.mdl((BUF, SIZE))
     m.device[:SIZE] = DEVICE

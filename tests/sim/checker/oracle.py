@@ -42,9 +42,9 @@ class Where:
 
 
 # -- enumeration ------------------------------------------------------------------------------------------------------
-# One line's state: (mem, d, dirty, i, sent, device): mem the cells in memory, d the D-cache copy or None, i the I-cache copy or None,
-# sent the cells of each device-to-memory transfer that may still land (frozenset of (transfer, cell)), device the cells that a
-# memory-to-device transfer has taken (frozenset of (transfer, cell, value)) and "todo" those it still has to take.
+# One line: (mem, d, dirty, i, sent, unread, device). mem: the cells in memory; d, i: copies in the D- and I-cache or None;
+# sent: what device-to-memory transfers may still land, {(transfer, cell, label)}; unread: what memory-to-device transfers still
+# have to take, {(transfer, cell)}; device: what they have taken, {(transfer, cell, value)}.
 
 
 def _closure(states, where, active):
@@ -76,7 +76,7 @@ def _closure(states, where, active):
 
 
 def _fill(state):
-    mem, d, dirty, i, sent, unread, device = state
+    mem, d, _, i, sent, unread, device = state
     return state if d is not None else (mem, mem, False, i, sent, unread, device)
 
 
@@ -120,7 +120,7 @@ def is_observed(script, transfers):
 
 
 def is_race(script, transfers):
-    """Whether the CPU stores into a common buffer while the device uses the same bytes: no rule, and no right result, is defined."""
+    """Whether the CPU stores into a common buffer while the device uses the same bytes: then no result is the right one."""
     running = set()
     for op in script:
         if op[0] == "start":
@@ -287,7 +287,7 @@ def record(script, transfers, where, rng):
                 m.prefetch(address)
             if where.speculates and rng.random() < 0.1:
                 m.prefetch_code(address)
-        for number, transfer in running.items():
+        for transfer in running.values():
             if not transfer.get("over"):
                 m.move(transfer, rng.choice((0, 1, 16, 40)))
 

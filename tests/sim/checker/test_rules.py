@@ -2,6 +2,7 @@
 """Every rule: a case whose only root is that rule, its corrected twin, a run that corrupts and a lucky one."""
 
 import pytest
+
 from sim.checker import RULES, Severity, check, render, render_all
 
 from .cases import CASES
