@@ -4,6 +4,8 @@
 import random
 from collections import deque
 
+from amaranth.hdl import Value
+
 from rtl.config import SocConfig
 from rtl.dma.engine import DmaEngine
 from rtl.probe import Kind
@@ -177,13 +179,17 @@ class Bench:
         while True:
             ready = not self.device_stall and self.rng.random() >= self.device_pressure
             ctx.set(t.ready, ready)
-            _, _, valid, payload = await ctx.tick().sample(t.valid, t.payload)
-            now = (payload.user, payload.data, payload.keep) if valid else ()
-            if held is not None and valid and payload.keep == 0 and held[0] == payload.user:
+            _, _, valid, bits = await ctx.tick().sample(t.valid, Value.cast(t.payload))
+            if not valid:
+                held = stable("m_axis", held, 0, ready, ())
+                continue
+            payload = t.payload.shape().from_bits(bits)
+            now = (payload.user, payload.data, payload.keep)
+            if held is not None and payload.keep == 0 and held[0] == payload.user:
                 held = now if not ready else None  # the null beat after a time-out or an abort
             else:
                 held = stable("m_axis", held, valid, ready, now)
-            if valid and ready:
+            if ready:
                 for lane in range(self.lanes):
                     if payload.keep >> lane & 1:
                         self.device[payload.user + lane] = payload.data >> 8 * lane & 0xFF
@@ -205,12 +211,15 @@ class Bench:
         names = [(b, f) for b in blocks for f in W1C["ch" if b.startswith("ch") else b]]
         signals = [getattr(self.csr(b), f"{f}_set") for b, f in names]
         self.flags = {n: 0 for n in names}
+        shown = {}
         while True:
             values = (await ctx.tick().sample(*signals))[2:]
             for name, value in zip(names, values):
                 if value:
                     self.flags[name] = 1
-                ctx.set(getattr(self.csr(name[0]), name[1]), self.flags[name])
+                if shown.get(name) != self.flags[name]:
+                    ctx.set(getattr(self.csr(name[0]), name[1]), self.flags[name])
+                    shown[name] = self.flags[name]
 
     async def write(self, block: str, register: str, **fields):
         """One register write: ``rw`` values stay, ``w`` strobes last one cycle."""

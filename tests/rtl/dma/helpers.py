@@ -5,6 +5,7 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
+from amaranth.hdl import Value
 from amaranth.sim import Simulator
 
 from rtl.axi.bus import Resp
@@ -72,6 +73,8 @@ class Memory:
         w_queue = deque()
         held = {}
         ar, aw, w, r, b = port.ar, port.aw, port.w, port.r, port.b
+        # Sampled as plain integers and only decoded when valid: decoding dominates the simulation otherwise.
+        raw = [Value.cast(v) for c in (ar, aw, w) for v in (c.valid, c.payload)] + [r.valid, r.ready, b.valid, b.ready]
         r_busy = b_busy = False
         last_due = 0
         while True:
@@ -97,14 +100,19 @@ class Memory:
                 b_busy = True
             elif not b_busy:
                 ctx.set(b.valid, 0)
-            samples = await ctx.tick().sample(
-                ar.valid, ar.payload, aw.valid, aw.payload, w.valid, w.payload, r.valid, r.ready, b.valid, b.ready
-            )
+            samples = await ctx.tick().sample(*raw)
             self.cycle += 1
             (_, _, ar_v, ar_p, aw_v, aw_p, w_v, w_p, r_v, r_r, b_v, b_r) = samples
-            ar_t = (ar_p.id, ar_p.addr, ar_p.len, ar_p.size) if ar_v else ()
-            aw_t = (aw_p.id, aw_p.addr, aw_p.len, aw_p.size) if aw_v else ()
-            w_t = (w_p.data, w_p.strb, w_p.last) if w_v else ()
+            ar_t = aw_t = w_t = ()
+            if ar_v:
+                p = ar.payload.shape().from_bits(ar_p)
+                ar_t = (p.id, p.addr, p.len, p.size)
+            if aw_v:
+                p = aw.payload.shape().from_bits(aw_p)
+                aw_t = (p.id, p.addr, p.len, p.size)
+            if w_v:
+                p = w.payload.shape().from_bits(w_p)
+                w_t = (p.data, p.strb, p.last)
             held["ar"] = stable("AR", held.get("ar"), ar_v, ready[0], ar_t)
             held["aw"] = stable("AW", held.get("aw"), aw_v, ready[1], aw_t)
             held["w"] = stable("W", held.get("w"), w_v, ready[2], w_t)
@@ -157,11 +165,13 @@ class Recorder:
 
     async def run(self, ctx, *probes):
         cycle = 0
+        raw = [v for p in probes for v in (p.valid, Value.cast(p.record))]
+        layouts = [p.record.shape() for p in probes]
         while True:
-            sampled = await ctx.tick().sample(*[p.valid for p in probes], *[p.record for p in probes])
-            values = sampled[2:]
-            for valid, rec in zip(values[: len(probes)], values[len(probes) :]):
-                if valid:
+            values = (await ctx.tick().sample(*raw))[2:]
+            for n, layout in enumerate(layouts):
+                if values[2 * n]:
+                    rec = layout.from_bits(values[2 * n + 1])
                     self.events.append((cycle, Kind(rec.kind), rec.flags, rec.tag, rec.addr, rec.aux, rec.data))
             cycle += 1
 

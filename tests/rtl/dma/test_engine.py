@@ -19,8 +19,10 @@ def test_lengths_at_odd_addresses(width, chunk, to_device):
     async def test(b):
         line = b.config.dcache.line_bytes
         at = 0x100
-        for n, length in enumerate((1, chunk - 1, chunk, chunk + 1, line + 1, 300)):
-            for dev, mem in ((at, at + 0x1000 + n + 1), (at + 3, at + 0x1000), (at + 7, at + 0x1000 + 5)):
+        lanes = b.config.data_bytes
+        for n, length in enumerate((1, chunk - 1, chunk, chunk + 1, line + 1, 130)):
+            # Over the lengths every difference of the two addresses comes up, and each end is aligned now and then.
+            for dev, mem in ((at + n % 2 * (n + 2), at + 0x1000 + n % 3 * 3), (at + 3 * n % lanes, at + 0x1005 + n)):
                 source = b.mem.peek(BASE + mem, length) if to_device else bytes(b.device[dev : dev + length])
                 await b.transfer(mem_addr=BASE + mem, dev_addr=dev, length=length, to_device=to_device)
                 dest = dev if to_device else BASE + mem
@@ -57,6 +59,42 @@ def test_page(to_device):
             assert all(0x0FF8 <= addr - BASE < 0x1FFF for _, _, addr, _ in b.mem.reads)
 
     Bench(memory={"pressure": 0.2, "latency": 4}, device_pressure=0.2).run(test)
+
+
+@pytest.mark.parametrize("to_device", [False, True])
+def test_cut_through_keeps_no_remainder(to_device):
+    """Without a flush every byte arrives; the records are in the same order as with chunks."""
+
+    async def test(b):
+        for n, length in enumerate((1, 5, 16, 77, 200)):
+            mem, dev = 0x1003 + 0x101 * n, 0x205 + 0x110 * n
+            source = b.mem.peek(BASE + mem, length) if to_device else bytes(b.device[dev : dev + length])
+            await b.transfer(mem_addr=BASE + mem, dev_addr=dev, length=length, to_device=to_device)
+            await b.ticks(30)
+            b.check()
+            got = bytes(b.device[dev : dev + length]) if to_device else b.mem.peek(BASE + mem, length)
+            assert got == source
+        assert await b.flush() == (1, 0, 0)
+
+    Bench(dma__cut_through=True, memory={"pressure": 0.2}, device_pressure=0.2).run(test)
+
+
+@pytest.mark.parametrize("moment", [12, 25, 44])
+@pytest.mark.parametrize("to_device", [False, True])
+def test_abort_in_cut_through(moment, to_device):
+    async def test(b):
+        await b.start(addr=BASE + 0x101, count=700, to_device=to_device)
+        b.ask(0x1007, [256, 256, 188], to_device=to_device)
+        await b.ticks(moment)
+        await b.write("dma", "ctrl", abort=1)
+        b.requests.clear()
+        await b.ticks(150)
+        b.check()
+        await b.transfer(mem_addr=BASE + 0x1003, dev_addr=0x2000, length=50, to_device=to_device)
+        assert await b.flush() == (1, 0, 0)
+        b.check()
+
+    Bench(dma__cut_through=True, memory={"pressure": 0.3, "latency": 5}, device_pressure=0.3).run(test)
 
 
 @pytest.mark.parametrize("width, chunk", [(64, 16), (32, 8), (128, 64)])
