@@ -48,6 +48,7 @@ class Transfer:
     data: list[int] = field(default_factory=list)
     strb: list[int] = field(default_factory=list)
     resp: list[int] = field(default_factory=list)
+    cache: int = 0
     asked: int = -1  # cycle of the address handshake
     beats: list[int] = field(default_factory=list)  # cycles of the data handshakes
     answered: int = -1  # cycle of the B handshake, or of the last R beat
@@ -63,8 +64,11 @@ class Transfer:
 class Manager:
     """Drives a port ``In(AXI4Signature)`` of the device under test; checks IDs, RLAST and that nothing comes unasked."""
 
-    def __init__(self, sim: Simulator, port, *, rng: random.Random | None = None, pause: float = 0.0, w_first: bool = False):
+    def __init__(
+        self, sim: Simulator, port, *, rng: random.Random | None = None, pause: float = 0.0, w_first: bool = False, cache: int = 0
+    ):
         self.port, self.rng, self.pause, self.w_first = port, rng, pause, w_first
+        self.cache = cache  # AxCACHE of every burst
         self.data_bytes = port.signature.data_width // 8
         self.cycle = 0
         self.to_read: deque[Transfer] = deque()
@@ -97,6 +101,9 @@ class Manager:
     def _go(self) -> bool:
         return self.rng is None or self.rng.random() >= self.pause
 
+    def _address(self, t: Transfer) -> dict:
+        return {"id": t.id, "addr": t.addr, "len": t.length, "size": t.size, "burst": t.burst, "cache": self.cache}
+
     async def _run(self, ctx):
         port = self.port
         ar_on = aw_on = w_on = False
@@ -105,11 +112,11 @@ class Manager:
             if not ar_on and self.to_read and self._go():
                 ar_on = True
                 t = self.to_read[0]
-                ctx.set(port.ar.payload, {"id": t.id, "addr": t.addr, "len": t.length, "size": t.size, "burst": t.burst})
+                ctx.set(port.ar.payload, self._address(t))
             if not aw_on and self.to_write and self._go():
                 aw_on = True
                 t = self.to_write[0]
-                ctx.set(port.aw.payload, {"id": t.id, "addr": t.addr, "len": t.length, "size": t.size, "burst": t.burst})
+                ctx.set(port.aw.payload, self._address(t))
             if not w_on and self.w_beats and self._go() and (self.w_first or self.w_beats[0][0].asked >= 0 or aw_on):
                 w_on = True
                 t, n = self.w_beats[0]
@@ -243,7 +250,7 @@ class AxiMemory:
                 answers.popleft().answered = self.cycle
             for write, shaken, p in ((False, ar, ar_payload), (True, aw, aw_payload)):
                 if shaken:
-                    t = Transfer(write, p.addr, p.len, p.size, int(p.burst.value), p.id, asked=self.cycle)
+                    t = Transfer(write, p.addr, p.len, p.size, int(p.burst.value), p.id, cache=p.cache, asked=self.cycle)
                     self.seen.append(t)
                     (writes if write else reads).append(t)
             if w:

@@ -111,15 +111,15 @@ def test_round_robin_is_fair_and_wastes_nothing():
 
 def test_ids_and_fields_reach_the_target():
     async def body(b):
-        b.ctx.set(b.dut.s_axi_2.ar.payload.cache, 0b1010)
         b.m[2].read(A + 0x48, 3, size=2, burst=2, id=3)
         b.m[1].write(B + 3, [0xFF << 24], size=0, burst=0, id=1)
         await b.idle()
         (r,), (w,) = b.t[0].seen, b.t[1].seen
+        assert r.cache == w.cache == 0b1010
         assert (r.id, r.addr, r.length, r.size, r.burst) == (2 << 2 | 3, A + 0x48, 3, 2, 2)
         assert (w.id, w.addr, w.length, w.size, w.burst, w.strb) == (1 << 2 | 1, B + 3, 0, 0, 0, [8])
 
-    Bench(3).run(body)
+    Bench(3).run(body, manager={"cache": 0b1010})
 
 
 @pytest.mark.parametrize("addr,length", [(0, 0), (A - 8, 15), (A + 0x1_0000, 3), (0xFFFF_FFF8, 0), (0x1000_0000, 255)])
