@@ -391,6 +391,8 @@ class DCacheModel:
         source = event.aux & 0xF
         if source == Source.I_FILL:
             c.icache.snooped(event.addr, words)
+        elif source == Source.I_UNCACHED:
+            c.icache.snooped_uncached(event.addr, words)
         elif source == Source.DMA_DATA:
             c.dma.snooped_data(event.addr, words)
         elif source == Source.DMA_DESCRIPTOR:

@@ -134,6 +134,8 @@ class DmaModel:
             if problem:
                 c.report(event, f"{what}: {problem}", addr)
         c.device.request(event, offset, length, channel.residue == 0)
+        for ended in {segment.channel for queue in self._pushing for segment in queue if segment.channel.error}:
+            self._purge(ended)  # a read error cut it; its completion may still have to be recorded
         if not (c.in_memory(addr) and c.in_memory(addr + length - 1)):
             channel.error = True  # the interconnect answers what lies outside, and no memory record shows it
         if length:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The I-cache: read only, loses lines by replacement and invalidation, never by looking at the D-cache."""
 
+from collections import deque
+
 from rtl.probe import Cause
 from sim.record import Event
 
@@ -35,6 +37,7 @@ class ICacheModel:
         self.fills: dict[int, list[_Fill]] = {}  # oldest first: a dropped fill may still be arriving when the next one starts
         self.slots: dict[tuple[int, int], int] = {}
         self.failed: set[int] = set()
+        self._uncached: deque[tuple[int, list[int], bool]] = deque()  # read for uncached fetches: address, beats, error
         self.all_beats = (1 << context.line_beats) - 1
 
     def fetch(self, event: Event) -> None:
@@ -43,6 +46,9 @@ class ICacheModel:
         address = addr & c.line_mask
         line = self.lines.get(address)
         beat = (addr & ~c.line_mask) >> c.beat_shift
+        if flags & 4 or not c.in_memory(addr):
+            self._fetch_uncached(event, address, beat)
+            return
         if flags & 1:
             self._fetch_error(event, address)
             return
@@ -59,10 +65,39 @@ class ICacheModel:
             what = f"I-cache line {address:#010x}: fetch data at {addr:#010x}"
             c.report(event, what, addr, c.show(word, aux), c.show(data, aux))
 
+    def _fetch_uncached(self, event: Event, address: int, beat: int) -> None:
+        """A fetch around the cache: memory's bytes, or on a coherent platform a dirty line's; outside memory an error."""
+        c = self.c
+        what = f"uncached fetch at {event.addr:#010x}"
+        error = bool(event.flags & 1)
+        if not c.in_memory(event.addr):
+            if not error:
+                c.report(event, f"fetch at {event.addr:#010x} outside memory answered okay", event.addr)
+            return
+        if not self._uncached:
+            c.report(event, f"{what} answered although memory was not read", event.addr)
+            return
+        at, words, bad = self._uncached.popleft()
+        if at & c.line_mask != address or (len(words) == 1 and at != event.addr & c.beat_mask):
+            c.report(event, f"{what} answered with another beat", event.addr, f"{event.addr & c.beat_mask:#010x}", f"{at:#010x}")
+            return
+        word = words[0] if len(words) == 1 else words[beat]
+        if bad != error:
+            c.report(event, f"{what}: error", event.addr, bad, error)
+        elif not error and (word ^ event.data) & c.masks[event.aux]:
+            c.report(event, f"{what}: data", event.addr, c.show(word, event.aux), c.show(event.data, event.aux))
+
+    def uncached_beat(self, event: Event, addr: int, word: int, error: bool) -> None:
+        """A beat was read for an uncached fetch."""
+        self._uncached.append((addr, [word], error))
+
+    def snooped_uncached(self, line: int, words: list[int] | None) -> None:
+        """An uncached fetch was looked up in the D-cache; a dirty line answers it."""
+        if words is not None:
+            self._uncached.append((line, words, False))
+
     def _fetch_error(self, event: Event, address: int) -> None:
         what = f"I-cache line {address:#010x}: fetch at {event.addr:#010x} answered an error although"
-        if not self.c.in_memory(event.addr):
-            return
         if address in self.lines:
             self.c.report(event, f"{what} the line is valid", event.addr)
         elif address not in self.failed and not any(fill.error for fill in self.fills.get(address, ())):

@@ -28,6 +28,7 @@ class MemoryModel:
             int(Source.D_PREFETCH): c.dcache.fill_beat,
             int(Source.D_UNCACHED): c.registers.uncached_read,
             int(Source.I_FILL): c.icache.fill_beat,
+            int(Source.I_UNCACHED): c.icache.uncached_beat,
             int(Source.DMA_DATA): c.dma.read_beat,
             int(Source.DMA_DESCRIPTOR): c.dma.descriptor_beat,
         }

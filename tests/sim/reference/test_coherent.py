@@ -173,6 +173,8 @@ def test_instruction_fills_see_dirty_bytes_and_stores_drop_lines():
     m.emit(Kind.IFILL_INSTALL, MEM)
     m.icache[MEM] = (bytes(m.dcache[MEM][0]), 0)
     m.fetch(MEM, 8)
+    m.emit(Kind.SNOOP_READ, MEM, aux=Source.I_UNCACHED, flags=1)
+    m.emit(Kind.FETCH, MEM + 8, aux=0xFF, data=int.from_bytes(m.dcache[MEM][0][8:16], "little"), flags=4)
     assert m.judge() == []
     m.store(MEM, b"newer")
     noticed(m, "I-cache line 0x80000000: stale on a coherent platform")

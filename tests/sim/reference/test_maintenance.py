@@ -3,7 +3,7 @@
 
 import pytest
 
-from rtl.probe import Cause, Kind
+from rtl.probe import Cause, Kind, Source
 
 from .machine import ALL, CLEAN, CLEAN_INVALIDATE, DC, IC, INVALIDATE, LINE, MEM, RANGE, SMALL, Machine, noticed
 
@@ -255,12 +255,30 @@ def test_fetch_data():
 
 def test_fetch_outside_the_map_answers_an_error():
     m = Machine()
-    m.emit(Kind.IFILL_REQUEST, 0x1000_0000)
-    m.emit(Kind.IFILL_INSTALL, 0x1000_0000, flags=1)
-    m.emit(Kind.FETCH, 0x1000_0000, aux=0xFF, flags=1)
+    m.emit(Kind.FETCH, 0x1000_0000, aux=0xFF, flags=5)
     assert m.judge() == []
-    m.edit(Kind.FETCH, 0, flags=0)
-    noticed(m, "fetch at 0x10000000 although its beat is neither")
+    m.edit(Kind.FETCH, 0, flags=4)
+    noticed(m, "fetch at 0x10000000 outside memory answered okay")
+
+
+def uncached_fetch() -> Machine:
+    m = filled()
+    data = m.mem_read(MEM + 8, Source.I_UNCACHED)
+    m.emit(Kind.FETCH, MEM + 8, aux=0xF0, data=int.from_bytes(data, "little"), flags=4)
+    return m
+
+
+def test_uncached_fetches_go_around_the_cache():
+    assert uncached_fetch().judge() == []
+    for kind, fields, text in (
+        (Kind.FETCH, {"data": 0}, "uncached fetch at 0x80000008: data: expected -- -- -- --"),
+        (Kind.FETCH, {"flags": 5}, "uncached fetch at 0x80000008: error: expected False, got True"),
+        (Kind.FETCH, {"addr": MEM}, "uncached fetch at 0x80000000 answered with another beat"),
+        (Kind.MEM_READ, {"aux": int(Source.D_UNCACHED)}, "uncached fetch at 0x80000008 answered although memory was not read"),
+    ):
+        m = uncached_fetch()
+        m.edit(kind, -1, **fields)
+        noticed(m, text)
 
 
 def test_instruction_fills():
@@ -310,8 +328,6 @@ def test_fill_invalidated_in_flight_is_not_installed():
     m.emit(Kind.IFILL_REQUEST, MEM)
     m.maintain(INVALIDATE, ALL, IC)
     m.emit(Kind.IFILL_REQUEST, MEM)
-    from rtl.probe import Source
-
     for _ in range(2):
         for at in range(MEM, MEM + 32, 8):
             m.mem_read(at, Source.I_FILL)
