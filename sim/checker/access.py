@@ -253,7 +253,7 @@ def _r04(
             missing = f"{_adapter_flush(transfer)} before the read at {site_text(who.site)}"
         return {
             "detail": f"{who.what} of bytes that {transfer.what} wrote: {why}",
-            "accesses": [engine.cpu(line.fill) if line.fill_n >= 0 and line.fill is not None else engine.started(transfer), who],
+            "accesses": [engine.started(transfer) if fill is None else engine.cpu(fill), who],
             "missing": missing,
             "transfer": transfer.number,
         }
@@ -315,11 +315,11 @@ def evidence(engine: "Engine", line: Line, event: Event, strobes: int, how: str,
             text = f"{how} {got:#04x} for byte {address + n:#010x}, newest is {right:#04x} (cycle {event[0]})"
             if devices:
                 text = f"{how} returned {got:#04x} for byte {address + n:#010x}, newest is {right:#04x} (cycle {event[0]})"
-            if not draft.evidence:
+            if draft.rule == "R04" and not draft.evidence:
                 # speak of the line that went wrong, not of the first that could have
                 draft.cache, draft.memory = engine.describe(line)
                 transfer = line.stale_of
-                if draft.rule == "R04" and transfer is not None and filled_before(line, transfer) is not None:
+                if transfer is not None and filled_before(line, transfer) is not None:
                     draft.accesses[0] = engine.cpu(line.fill)
             draft.see(text)
 
