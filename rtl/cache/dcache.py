@@ -100,6 +100,7 @@ class DCache(wiring.Component):
             walker.occupied.eq(core.occupied),
             walker.wb_done.eq(core.wb_done),
             walker.fills_dropping.eq(core.fills_dropping),
+            walker.cpu_wants.eq(frontend.cpu.req.valid),
             injector.enable.eq(csr.ctrl_inject),
             injector.interval.eq(csr.ctrl_inject_interval),
             injector.seed.eq(csr.inject_seed),

@@ -109,6 +109,7 @@ class MaintenanceUnit(wiring.Component):
         # --- the I-cache's part
         at = Signal(32)
         whole = Signal()
+        progress = Signal(32)  # of the D-cache's walk if there is one; stays after the command
         with m.If(start):
             m.d.sync += [
                 op.eq(csr.cmd_op),
@@ -158,8 +159,12 @@ class MaintenanceUnit(wiring.Component):
             csr.status_error_set.eq(
                 ((state == State.END) & error) | (csr.cmd_written & (csr.cmd_op != 0) & (state != State.IDLE))
             ),
-            csr.progress.eq(Mux(state == State.DCACHE, dcache.progress, at)),
+            csr.progress.eq(progress),
         ]
+        with m.If(state == State.DCACHE):
+            m.d.sync += progress.eq(dcache.progress)
+        with m.Elif((state == State.ICACHE) & ~target[0]):
+            m.d.sync += progress.eq(at)
 
         # --- records
         p = self.probe_maint

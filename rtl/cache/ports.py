@@ -95,8 +95,8 @@ class DCacheMaintSignature(wiring.Signature):
     ``done`` is high for one cycle when the command is complete (see docs/maintenance.md); ``error`` (a write-back of a
     line in the range was answered with an error) and ``aborted`` are valid with it. ``abort``, held until ``done``, ends
     the command after the line in progress; write-backs in the buffer are still waited for.
-    ``progress`` is the byte address of the next line of a range. ``step`` reports each visited line in the cycle of
-    the visit: ``valid addr present dirty`` (before the visit).
+    ``progress`` is the byte address of the next line of a range that is walked by addresses (else of its first).
+    ``step`` reports each visited line in the cycle of the visit: ``valid addr present dirty`` (before the visit).
     """
 
     def __init__(self):

@@ -45,6 +45,7 @@ class MaintenanceWalker(wiring.Component):
     drop_fills : fills in flight of the range (of everything) must not be installed: one cycle, the one after acceptance.
     more : with ``aux.done`` of a set visit: the set holds further candidates.
     visited : the pipeline's report for ``step``: ``addr present dirty``.
+    cpu_wants : the CPU has a beat to be looked up.
     """
 
     class State(enum.Enum, shape=3):
@@ -78,6 +79,7 @@ class MaintenanceWalker(wiring.Component):
                 "occupied": In(entries),
                 "wb_done": In(data.StructLayout({"valid": 1, "index": entries, "line": g.line_bits, "error": 1})),
                 "fills_dropping": In(1),
+                "cpu_wants": In(1),
             }
         )
 
@@ -120,6 +122,7 @@ class MaintenanceWalker(wiring.Component):
         # --- the next line, or the next set with a candidate
         at = Signal(g.line_bits)  # next line (LINES) or next set (SETS)
         ended = Signal()  # the last one has been granted
+        by_lines = Signal()  # this command walks addresses
         candidates = Signal(g.sets)
         m.d.comb += candidates.eq(Mux(self.dirty_only, self.dirty_sets, self.valid_sets))
         group_size = min(_GROUP, g.sets)
@@ -136,9 +139,16 @@ class MaintenanceWalker(wiring.Component):
         again = Signal()
         stale = Signal()  # that lookup lies behind one that must be repeated, and so will be repeated too
         room = Signal()
+        # After a dirty line the bus is busy for a while: a CPU that hits meanwhile has the array for itself, and a clean takes
+        # six slots per line beside it, not four.
+        pause = Signal(3)
+        with m.If(in_second & self.visited.dirty & cleans):
+            m.d.sync += pause.eq(4)
+        with m.Elif(pause != 0):
+            m.d.sync += pause.eq(pause - 1)
         m.d.comb += [
             again.eq((aux.retry | (aux.done & self.more)) & ~stale),
-            room.eq(~cleans | (self.space > in_second)),
+            room.eq((~cleans | (self.space > in_second)) & ~((pause != 0) & self.cpu_wants)),
         ]
         m.d.sync += [in_second.eq(aux.grant), stale.eq(aux.grant & again)]
         with m.If(aux.grant):
@@ -147,7 +157,7 @@ class MaintenanceWalker(wiring.Component):
         with m.Switch(state):
             with m.Case(State.BEGIN):
                 # One cycle, in which the fills in flight are told; the first lookup comes after it.
-                m.d.sync += [ended.eq(0), chosen_valid.eq(0)]
+                m.d.sync += [ended.eq(0), chosen_valid.eq(0), by_lines.eq(0)]
                 with m.If(empty):
                     m.d.sync += state.eq(State.DRAIN)
                 with m.Elif(self.all & (self.op == MaintOp.INVALIDATE)):
@@ -158,7 +168,7 @@ class MaintenanceWalker(wiring.Component):
                 with m.Elif(self.all | ((self.last - self.first)[: g.line_bits] >= self._lines)):
                     m.d.sync += [state.eq(State.SETS), at.eq(0)]
                 with m.Else():
-                    m.d.sync += [state.eq(State.LINES), at.eq(self.first)]
+                    m.d.sync += [state.eq(State.LINES), at.eq(self.first), by_lines.eq(1)]
             with m.Case(State.LINES):
                 m.d.comb += [aux.op.eq(AuxOp.WALK_LINE), aux.line.eq(at), aux.valid.eq(~ended & ~maint.abort & room)]
                 with m.If(aux.grant):
@@ -214,10 +224,12 @@ class MaintenanceWalker(wiring.Component):
             maint.done.eq(finished),
             maint.error.eq(error),
             maint.aborted.eq(maint.abort),
-            maint.progress.eq(Mux(state == State.LINES, g.address_of(at), g.address_of(self.first))),
+            maint.progress.eq(g.address_of(Mux(by_lines, at, self.first))),
             maint.step.valid.eq(in_second & (aux.op != AuxOp.FLASH) & ((state == State.LINES) | (state == State.SETS))),
             maint.step.addr.eq(self.visited.addr),
             maint.step.present.eq(self.visited.present),
             maint.step.dirty.eq(self.visited.dirty),
         ]
+        with m.If(by_lines & ended):  # at may have wrapped
+            m.d.comb += maint.progress.eq((g.address_of(self.last) + g.line_bytes)[:32])
         return m

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The D-cache's contract: exact latencies, the path of each kind of access, errors, prefetcher, injector, registers."""
 
+import itertools
+
 import pytest
 from amaranth.back import verilog
 
@@ -235,7 +237,7 @@ def test_reads_and_writes_take_turns():
         while len(bench.manager.order) < 13 or not all(t.done for t in bench.manager.order):
             await ctx.tick()
         kinds = [t.write for t in bench.manager.order[1:]]
-        assert all(a != b for a, b in zip(kinds, kinds[1:]))
+        assert all(a != b for a, b in itertools.pairwise(kinds))
 
     run(testbench, overlap=True)
 
