@@ -220,7 +220,7 @@ def harm(engine: "Engine", line: Line, mask: int, who: Access) -> None:
         _r04(engine, line, line.poison_of, poison, who, "an old copy of the line may have been written back over them")
     lost = line.lost & mask
     if lost and line.lost_by is not None:
-        store_, dropped, subjects = line.lost_by
+        store_, dropped, subjects, real = line.lost_by
 
         def build() -> dict[str, Any]:
             return {
@@ -229,7 +229,7 @@ def harm(engine: "Engine", line: Line, mask: int, who: Access) -> None:
                 "missing": f"clean+invalidate (or clean) instead of invalidate at {site_text(dropped.site)}, or store after it",
             }
 
-        engine.note("R07", (dropped.what, dropped.cycle), build, line, lost, subjects=subjects)
+        engine.note("R07", (dropped.what, dropped.cycle), build, line, lost, subjects=subjects, latent=False if real else None)
 
 
 def _r04(

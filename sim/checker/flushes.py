@@ -114,7 +114,7 @@ def _apply(
                 if line.dirty and covered and not op & CLEAN:
                     line.lost |= line.dirty & ~line.hazard  # what the device overwrites anyway is no loss
                     whose = [*subjects, *([line.hazard_of.subject] if line.hazard and line.hazard_of else [])]
-                    line.lost_by = (engine.cpu(line.store), who, whose)
+                    line.lost_by = (engine.cpu(line.store), who, whose, real)
                     line.dirty = 0
                     line.hot = True
                 if line.fill_n < at:
