@@ -139,12 +139,13 @@ def test_time_out_discards_and_counts(to_device):
         assert b.read("dma", "level_to_memory") == b.read("dma", "level_to_device") == 0
         discards = b.kinds(Kind.DISCARD)
         assert sum(bin(e[5] & 0xFFFF).count("1") for e in discards) == 13
+        # The next transfer and its flush are not disturbed by the burst that was emptied, even if that still waits.
+        await b.transfer(mem_addr=BASE + 0x241, dev_addr=0x1101, length=21, to_device=to_device)
+        await b.ticks(5)
         b.mem.aw_stall = b.device_stall = False
         await b.ticks(40)
         b.check()
         assert (b.mem.peek(BASE + 0x200, 16), bytes(b.device[0x1000:0x1010])) == before
-        # The next transfer and its flush are not disturbed by the burst that was emptied.
-        await b.transfer(mem_addr=BASE + 0x241, dev_addr=0x1101, length=21, to_device=to_device)
         assert await b.flush() == (1, 0, 0)
         b.check()
 

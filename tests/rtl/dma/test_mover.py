@@ -269,13 +269,15 @@ def test_streams():
     assert received == dict(zip(range(0x33, 0x33 + 40), b.mem.peek(BASE + 0x105, 40)))
 
 
-@pytest.mark.parametrize("moment", [2, 6, 15, 40])
-def test_clear_and_go_on(moment):
-    """After a clear the bus is left in order (the memory checks), and later commands get their own data, not old reads."""
+@pytest.mark.parametrize("moment, stalled", [(2, False), (6, False), (15, False), (40, False), (70, True)])
+def test_clear_and_go_on(moment, stalled):
+    """After a clear the bus is left in order (the memory checks), and later commands get their own data, not old reads,
+    also when reads had piled up in front of a memory that takes no writes."""
     b = MoverBench(data_width=64, memory={"latency": 25, "pressure": 0.2})
     for n in range(8):
         b.copy(BASE + 0x100 * n, BASE + 0x2000 + 0x100 * n, 200)
     dut = b.dut
+    b.mem.aw_stall = stalled
 
     async def script(ctx):
         ctx.set(dut.status.ready, 1)
@@ -287,6 +289,7 @@ def test_clear_and_go_on(moment):
         ctx.set(dut.clear, 1)
         await ctx.tick()
         ctx.set(dut.clear, 0)
+        b.mem.aw_stall = False
         b.mem.data[0x2000:] = b.want[0x2000:] = bytes(0x2000)
         await accepted(ctx, dut.idle)
         before = bytes(b.mem.data)
