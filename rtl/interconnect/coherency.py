@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What makes a manager's accesses coherent with the caches: the snoop bridge, and the arbiters of the caches' ports.
+"""What makes a manager's accesses coherent with the caches: the snoop bridge. (The caches' ports are shared by :mod:`.arbiter`.)
 
 Hazards, and how each is resolved:
 
@@ -22,118 +22,9 @@ from ..axi.bus import AXI4Signature, Burst, Resp
 from ..cache.ports import InvalidateSignature, SnoopOp, SnoopSignature
 from ..config import SocConfig
 from ..probe import Cause
-from .crossbar import RoundRobin
+from .arbiter import InvalidateArbiter, SnoopArbiter
 
 __all__ = ["InvalidateArbiter", "LineSplitter", "SnoopArbiter", "SnoopBridge"]
-
-
-def _count(owner: str, count: int) -> int:
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 16:
-        raise ValueError(f"{owner} count must be an integer from 1 to 16, not {count!r}")
-    return count
-
-
-class SnoopArbiter(wiring.Component):
-    """Several requesters at the one snoop port of the D-cache, round robin; adds no cycle.
-
-    From the acceptance of a WRITE until its requester's ``release`` no other WRITE passes (a requester's next one neither);
-    READs do. Responses go back in the order of the requests; a requester must always be able to take the responses it is
-    owed, or it holds up the others. At most 4 responses are owed at a time.
-
-    Parameters
-    ----------
-    line_bytes : 16 to 128.
-    count : requesters, 1 to 16.
-
-    Members
-    -------
-    s_0 .. : ``In(SnoopSignature)``; m : ``Out(SnoopSignature)``.
-
-    Raises
-    ------
-    ValueError
-        If ``count`` is out of range.
-    """
-
-    def __init__(self, *, line_bytes: int, count: int):
-        self._count = _count("Snoop arbiter", count)
-        members = {f"s_{n}": In(SnoopSignature(line_bytes)) for n in range(count)}
-        super().__init__({**members, "m": Out(SnoopSignature(line_bytes))})
-
-    def elaborate(self, platform):
-        m = Module()
-        port = self.m
-        requesters = [getattr(self, f"s_{n}") for n in range(self._count)]
-        m.submodules.arbiter = arbiter = RoundRobin(self._count)
-        m.submodules.owed = owed = ShiftQueue(data.StructLayout({"requester": len(arbiter.grant)}), depth=4)
-
-        locked = Signal()  # a WRITE was accepted and not yet released
-        owner = Signal(range(self._count))
-        taken = Signal()
-        m.d.comb += [
-            arbiter.request.eq(
-                Cat(s.req.valid & owed.i.ready & ((s.req.payload.op == SnoopOp.READ) | ~locked) for s in requesters)
-            ),
-            arbiter.done.eq(port.req.ready),
-            port.req.valid.eq(arbiter.request.any()),
-            taken.eq(port.req.valid & port.req.ready),
-            owed.i.valid.eq(taken),
-            owed.i.payload.requester.eq(arbiter.grant),
-            owed.o.ready.eq(port.rsp.valid & port.rsp.ready),
-        ]
-        for n, s in enumerate(requesters):
-            with m.If(arbiter.grant == n):
-                m.d.comb += [port.req.payload.eq(s.req.payload), s.req.ready.eq(taken)]
-            m.d.comb += s.rsp.payload.eq(port.rsp.payload)
-            with m.If(owed.o.valid & (owed.o.payload.requester == n)):
-                m.d.comb += [s.rsp.valid.eq(port.rsp.valid), port.rsp.ready.eq(s.rsp.ready)]
-            with m.If(locked & (owner == n)):
-                m.d.comb += port.release.eq(s.release)
-        with m.If(taken & (port.req.payload.op == SnoopOp.WRITE)):
-            m.d.sync += [locked.eq(1), owner.eq(arbiter.grant)]
-        with m.Elif(port.release):
-            m.d.sync += locked.eq(0)
-        return m
-
-
-class InvalidateArbiter(wiring.Component):
-    """Several requesters at the one invalidation port of the I-cache, round robin; adds no cycle.
-
-    Parameters
-    ----------
-    count : requesters, 1 to 16.
-
-    Members
-    -------
-    s_0 .. : ``In(InvalidateSignature)``; m : ``Out(InvalidateSignature)``.
-
-    Raises
-    ------
-    ValueError
-        If ``count`` is out of range.
-    """
-
-    def __init__(self, *, count: int):
-        self._count = _count("Invalidate arbiter", count)
-        members = {f"s_{n}": In(InvalidateSignature()) for n in range(count)}
-        super().__init__({**members, "m": Out(InvalidateSignature())})
-
-    def elaborate(self, platform):
-        m = Module()
-        requesters = [getattr(self, f"s_{n}") for n in range(self._count)]
-        m.submodules.arbiter = arbiter = RoundRobin(self._count)
-        m.d.comb += [
-            arbiter.request.eq(Cat(s.req.valid for s in requesters)),
-            arbiter.done.eq(self.m.req.ready),
-            self.m.req.valid.eq(arbiter.request.any()),
-        ]
-        for n, s in enumerate(requesters):
-            with m.If(arbiter.grant == n):
-                m.d.comb += [
-                    self.m.req.payload.eq(s.req.payload),
-                    s.req.ready.eq(self.m.req.ready & s.req.valid),
-                ]
-        return m
 
 
 class LineSplitter(wiring.Component):

@@ -8,55 +8,9 @@ from amaranth.lib.wiring import In, Out
 from ..axi.buffer import ShiftQueue
 from ..axi.burst import crosses_window
 from ..axi.bus import AXI4Signature, Resp
+from .arbiter import RoundRobin
 
-__all__ = ["Crossbar", "RoundRobin"]
-
-
-class RoundRobin(wiring.Component):
-    """Fair choice among a few requests: the one that was served last comes last.
-
-    ``grant`` is combinational: the first asserted request after the one served last, or any number if there is none. It stays the
-    same from a cycle with ``request != 0`` until one with ``done``, in which that request counts as served.
-
-    Parameters
-    ----------
-    count : requests, 1 to 16.
-
-    Members
-    -------
-    request : ``In(count)``; grant : ``Out(range(count))``; done : ``In(1)``.
-
-    Raises
-    ------
-    ValueError
-        If ``count`` is out of range.
-    """
-
-    def __init__(self, count: int):
-        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 16:
-            raise ValueError(f"Arbiter count must be an integer from 1 to 16, not {count!r}")
-        self._count = count
-        super().__init__({"request": In(count), "grant": Out(range(count)), "done": In(1)})
-
-    def elaborate(self, platform):
-        m = Module()
-        count = self._count
-        served = Signal(range(count), init=count - 1)
-        held = Signal()
-        with m.If(held):
-            m.d.comb += self.grant.eq(served)
-        with m.Else():
-            with m.Switch(served):
-                for last in range(count):
-                    with m.Case(last):
-                        # Amaranth's last assignment wins, so the nearest follower is assigned last.
-                        for step in range(count, 0, -1):
-                            candidate = (last + step) % count
-                            with m.If(self.request[candidate]):
-                                m.d.comb += self.grant.eq(candidate)
-        with m.If(self.request.any()):
-            m.d.sync += [served.eq(self.grant), held.eq(~self.done)]
-        return m
+__all__ = ["Crossbar"]
 
 
 class _RejectState(enum.Enum, shape=2):

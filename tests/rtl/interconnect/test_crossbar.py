@@ -7,7 +7,8 @@ import pytest
 from amaranth.sim import Simulator
 
 from rtl.export import flat_ports, verilog
-from rtl.interconnect.crossbar import Crossbar, RoundRobin
+from rtl.interconnect.arbiter import RoundRobin
+from rtl.interconnect.crossbar import Crossbar
 
 from ..axi.agents import DECERR, INCR, OKAY, SLVERR, AxiMemory, Manager, simulate, wait_idle
 
