@@ -185,7 +185,10 @@ def remainder(engine: "Engine", transfer: Transfer) -> dict[int, int]:
         return {}
     address, length = transfer.ranges[-1]
     end = address + length
-    start = max(address, end & -engine.chunk_bytes)
+    last = (end - 1) & -engine.chunk_bytes
+    if last >= address and end == last + engine.chunk_bytes:
+        return {}
+    start = max(address, last)
     return line_masks([(start, end - start)], engine.line_bytes)
 
 

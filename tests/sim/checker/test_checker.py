@@ -180,6 +180,17 @@ def test_common_buffer_remainder_is_used_unflushed():
         assert all(finding.severity is Severity.SEEN for finding in found)
 
 
+def test_a_chunk_that_begins_inside_a_transfer_is_no_whole_chunk():
+    m = Machine()
+    a = m.adapter(master=True)
+    buffer = m.common_buffer(a, BUF, SIZE, False)
+    m.device[:SIZE] = DEVICE
+    m.finish(m.start(a, [(BUF + 5, 11)], False, buffer))  # ends on a chunk, and yet does not fill one
+    m.load_uncached(BUF + 5, 11)
+    (finding,) = [finding for finding in check(m.run()) if finding.root]
+    assert finding.rule == "R25" and finding.ranges == [(BUF + 5, 11)] and finding.severity is Severity.SEEN
+
+
 def test_aborted_transfer_leaves_nothing_in_flight():
     m = Machine()
     a, mdl = m.adapter(), m.mdl((BUF, SIZE))
