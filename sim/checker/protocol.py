@@ -275,13 +275,11 @@ def _irp_completed(engine: "Engine", call: OpenCall) -> None:
             _completed_after_failure(engine, transfer, who, call, masks)
     if not good:
         return
-    newest = next((t for t in reversed(engine.transfers[-64:]) if intersect(t.ranges, whole)), None)
     for address, mask in masks.items():
         line = engine.lines.get(address >> engine.shift)
         if line is None or not line.hot:
             continue
-        if newest is None or not newest.write:
-            access.observed_by_caller(engine, line, mask, call)
+        access.observed_by_caller(engine, line, mask, call)
         if line.pio & mask:
             pio.handed_on(engine, line, mask, who, "completed to the caller", memory=True, fetch=True)
 

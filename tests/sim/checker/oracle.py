@@ -138,7 +138,6 @@ def _line_corrupts(script, transfers, where, line):
 
     expected = [OLD] * CELLS_PER_LINE
     by_pio = [False] * CELLS_PER_LINE
-    written = [False] * CELLS_PER_LINE  # the newest transfer over the cell goes to the device
     started, over, wanted = set(), set(), {}
     states = {((OLD,) * CELLS_PER_LINE, None, False, None, frozenset(), frozenset(), frozenset())}
     states = _closure(states, where, started)
@@ -155,7 +154,7 @@ def _line_corrupts(script, transfers, where, line):
                 states = {_store(_fill(s), here, label) for s in states}
             for c in here:
                 # the CPU may rework what it has read by PIO: it stays a PIO read's data until it is flushed
-                expected[c], by_pio[c], written[c] = label, by_pio[c] or kind == "pio", False
+                expected[c], by_pio[c] = label, by_pio[c] or kind == "pio"
         elif kind == "load":
             if here:
                 states = {_fill(s) for s in states}
@@ -188,7 +187,6 @@ def _line_corrupts(script, transfers, where, line):
                 mine = local(dma.cells)
                 name = -number  # the label of the device's bytes
                 for c in mine:
-                    written[c] = dma.write
                     if dma.write:
                         wanted[number, c] = expected[c]
                     else:
@@ -213,12 +211,10 @@ def _line_corrupts(script, transfers, where, line):
                 states = {_maintain(s, 2, 3) for s in states}
         elif kind == "irp":
             for c in here:
-                if written[c] and not by_pio[c]:
-                    continue
                 for mem, d, _, i, *_rest in states:
                     views = [mem[c] if d is None else d[c]]
                     if by_pio[c]:
-                        views = [*([] if written[c] else views), mem[c], mem[c] if i is None else i[c]]
+                        views = [*views, mem[c], mem[c] if i is None else i[c]]
                     if any(view != expected[c] for view in views):
                         return True
         states = _closure(states, where, started)
