@@ -81,8 +81,8 @@ class Bytes:
     [
         (1, 0, 0.0, 50),
         (2, 20, 0.3, 50),
-        pytest.param(3, 8, 0.0, 400, marks=pytest.mark.slow),
-        pytest.param(4, 50, 0.5, 400, marks=pytest.mark.slow),
+        pytest.param(3, 8, 0.0, 200, marks=pytest.mark.slow),
+        pytest.param(4, 50, 0.5, 200, marks=pytest.mark.slow),
     ],
 )
 def test_nobody_ever_reads_an_old_byte(seed, inject, pause, count):
