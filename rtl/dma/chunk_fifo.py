@@ -42,8 +42,8 @@ class ChunkFifo(wiring.Component):
     At rest, with the bus not stuck, the queue is empty and ``open_valid open_addr open_strb open_data`` are the whole content.
 
     With ``cut_through`` it is a plain queue of beats instead: each leaves one cycle after its push (in the same cycle with
-    ``bypass``, while the queue is empty), in the bursts that the pusher planned; there is no open chunk, no remainder and
-    nothing to discard, ``level`` is 0, and a flush does not hold pushes off, since a burst in progress may need them.
+    ``bypass``, while the queue is empty), in the bursts that the pusher planned; there is no open chunk and no remainder,
+    ``level`` is 0, and a flush does not hold pushes off, since a burst in progress may need them.
 
     Parameters
     ----------
@@ -57,6 +57,7 @@ class ChunkFifo(wiring.Component):
     i : pushed beats; accepted while the chunk is the open one or the queue has room, and neither flush nor discard is on.
     o : leaving beats.
     flush, commit, discard, clear : see above (levels flush and discard, pulses commit and clear).
+    hold : level, pushes are held off.
     drained : flush is on and all that it sends has left ``o`` (not: has been answered).
     empty : nothing is queued and no chunk is open.
     queued : a closed chunk waits.
@@ -85,6 +86,7 @@ class ChunkFifo(wiring.Component):
                 "i": In(stream.Signature(PushLayout(data_width))),
                 "o": Out(stream.Signature(BeatLayout(data_width))),
                 "flush": In(1),
+                "hold": In(1),
                 "commit": In(1),
                 "discard": In(1),
                 "clear": In(1),
@@ -112,12 +114,14 @@ class ChunkFifo(wiring.Component):
         """Cut-through: a queue of beats, nothing stays."""
         beats = max(2, self._depth * self._chunk * 8 // self._data_width)
         m.submodules.queue = queue = Queue(PushLayout(self._data_width), depth=beats, bypass=self._bypass)
+        hold = self.hold | self.discard
         m.d.comb += [
             queue.i.payload.eq(self.i.payload),
-            queue.i.valid.eq(self.i.valid),
-            self.i.ready.eq(queue.i.ready),
-            self.o.valid.eq(queue.o.valid),
-            queue.o.ready.eq(self.o.ready),
+            queue.i.valid.eq(self.i.valid & ~hold),
+            self.i.ready.eq(queue.i.ready & ~hold),
+            self.o.valid.eq(queue.o.valid & ~self.discard),
+            queue.o.ready.eq(self.o.ready | self.discard),
+            self.discarded.eq(queue.o.valid & self.discard),
             queue.clear.eq(self.clear),
             self.empty.eq(queue.level == 0),
             self.queued.eq(queue.level != 0),
@@ -139,7 +143,7 @@ class ChunkFifo(wiring.Component):
         head_valid, room, hold = Signal(), Signal(), Signal()
         touch, same, full, move, push = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            hold.eq(self.flush | self.discard),
+            hold.eq(self.flush | self.hold | self.discard),
             touch.eq(i.strb.any()),
             same.eq(self.open_valid & (self.open_addr[offset_bits:] == i.addr[offset_bits:])),
             full.eq(self.open_strb.all()),

@@ -199,14 +199,13 @@ class Mover(wiring.Component):
             flush.timeout.eq(self.flush_timeout),
             flush.memory_drained.eq(to_memory.drained),
             flush.memory_idle.eq(writer.idle),
-            flush.memory_empty.eq(1 if self._cut else to_memory.empty),
+            flush.memory_empty.eq(to_memory.empty),
             flush.stream_drained.eq(to_stream.drained),
-            flush.stream_empty.eq(1 if self._cut else to_stream.empty),
+            flush.stream_empty.eq(to_stream.empty),
             flush.write_error.eq(writer.done & writer.error),
-            # In cut-through a time-out discards nothing: beats of a burst in progress are still to be pushed.
-            writer.hold.eq(0 if self._cut else flush.hold_first),
-            writer.truncate.eq(self.clear if self._cut else flush.truncate),
-            sender.truncate.eq(self.clear if self._cut else flush.truncate),
+            writer.hold.eq(flush.hold_first),
+            writer.truncate.eq(flush.truncate),
+            sender.truncate.eq(flush.truncate),
             to_memory.commit.eq(own & ~writer.error),
             to_stream.commit.eq(to_stream.drained),
             self.flush_busy.eq(flush.active),
@@ -220,7 +219,12 @@ class Mover(wiring.Component):
             self.write_error_tag.eq(writer.tag),
         ]
         for fifo, discard in ((to_memory, flush.discard_memory), (to_stream, flush.discard_stream)):
-            m.d.comb += [fifo.flush.eq(flush.active), fifo.discard.eq(discard), fifo.clear.eq(self.clear)]
+            m.d.comb += [
+                fifo.flush.eq(flush.active),
+                fifo.hold.eq(flush.active & ~flush.running),
+                fifo.discard.eq(discard),
+                fifo.clear.eq(self.clear),
+            ]
 
         self._probe(m, align, fifos, flush, sent, pushed)
         return m

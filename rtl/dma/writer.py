@@ -25,7 +25,7 @@ class BurstWriter(wiring.Component):
 
     A beat moves from ``i`` into the W register in its handshake's cycle and is on the bus one cycle later; AW appears together
     with the first W beat. One beat per cycle; the next burst's AW does not wait for responses (up to ``outstanding``).
-    ``hold`` (a level) keeps the first beat of a burst out of the W register until AW has been accepted: so a burst that
+    ``hold`` (a level) keeps beats out of the W register until their AW has been accepted: so a burst that
     memory does not accept hands nothing over. It must end by itself (time-out): AXI subordinates may wait for WVALID before
     AWREADY. ``truncate`` (a pulse): the rest of the burst in progress will not come, beats with no strobes finish it; ``i``
     is not taken in that cycle nor while padding.
@@ -73,18 +73,20 @@ class BurstWriter(wiring.Component):
         left = Signal(8)  # beats of the burst in progress after the next one
         aw_free, w_free, begin, take, step = (Signal(name=n) for n in ("aw_free", "w_free", "begin", "take", "step"))
         blocked = Signal()
+        beats = Signal(8)  # of the burst that begins here, minus one
+        m.d.comb += beats.eq(Mux(i.first, i.len, 0))
         m.d.comb += [
             aw_free.eq(~self.aw.valid | self.aw.ready),
             w_free.eq(~self.w.valid | self.w.ready),
             # A remainder waits for all responses before it, so that the next response after its AW is its own.
             blocked.eq(Mux(i.remainder, bursts.o.valid, ~bursts.i.ready)),
-            begin.eq((phase == WriterPhase.IDLE) & self.i.valid & i.first & aw_free & ~blocked & ~self.truncate),
+            begin.eq((phase == WriterPhase.IDLE) & self.i.valid & aw_free & ~blocked & ~self.truncate),
         ]
         with m.Switch(phase):
             with m.Case(WriterPhase.IDLE):
                 m.d.comb += take.eq(begin & w_free & ~self.hold)
             with m.Case(WriterPhase.DATA):
-                m.d.comb += take.eq(self.i.valid & w_free & ~self.truncate & ~(self.hold & i.first & ~aw_free))
+                m.d.comb += take.eq(self.i.valid & w_free & ~self.truncate & ~(self.hold & ~aw_free))
         m.d.comb += [
             self.i.ready.eq(take),
             step.eq(take | ((phase == WriterPhase.PAD) & w_free)),
@@ -92,7 +94,7 @@ class BurstWriter(wiring.Component):
             bursts.i.payload.addr.eq(i.addr),
             bursts.i.payload.tag.eq(i.tag),
             bursts.i.payload.remainder.eq(i.remainder),
-            bursts.i.payload.end.eq(i.end),
+            bursts.i.payload.end.eq(i.end & (i.first | i.last)),
         ]
         with m.If(self.aw.ready):
             m.d.sync += self.aw.valid.eq(0)
@@ -102,7 +104,7 @@ class BurstWriter(wiring.Component):
                 self.aw.valid.eq(1),
                 aw.id.eq(self._axi_id),
                 aw.addr.eq(i.addr),
-                aw.len.eq(i.len),
+                aw.len.eq(beats),
                 aw.size.eq(size),
                 aw.burst.eq(Burst.INCR),
                 aw.cache.eq(CACHE_UNCACHED),
@@ -110,7 +112,7 @@ class BurstWriter(wiring.Component):
         with m.If(self.w.ready):
             m.d.sync += self.w.valid.eq(0)
         last = Signal()
-        m.d.comb += last.eq(Mux(phase == WriterPhase.IDLE, i.len == 0, left == 0))
+        m.d.comb += last.eq(Mux(phase == WriterPhase.IDLE, beats == 0, left == 0))
         with m.If(step):
             padding = phase == WriterPhase.PAD
             m.d.sync += [
@@ -120,11 +122,11 @@ class BurstWriter(wiring.Component):
                 self.w.payload.last.eq(last),
             ]
         with m.If(begin):
-            m.d.sync += [phase.eq(WriterPhase.DATA), left.eq(i.len)]
+            m.d.sync += [phase.eq(WriterPhase.DATA), left.eq(beats)]
         with m.Elif(self.truncate & (phase == WriterPhase.DATA)):
             m.d.sync += phase.eq(WriterPhase.PAD)
         with m.If(step):
-            m.d.sync += left.eq(Mux(begin, i.len, left) - 1)
+            m.d.sync += left.eq(Mux(begin, beats, left) - 1)
             with m.If(last):
                 m.d.sync += phase.eq(WriterPhase.IDLE)
 
@@ -150,6 +152,7 @@ class StreamWriter(wiring.Component):
     the chunk's.
 
     Combinational, so that a beat has left the FIFO exactly when the device has taken it. A beat without strobes is swallowed.
+    A beat that is not ``first`` but meets no burst (its burst was cut) is written as a burst of its own.
     ``truncate`` (a pulse): a beat that waits for the device at that time is not withdrawn but becomes a null beat (``keep`` 0).
 
     Members

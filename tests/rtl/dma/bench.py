@@ -25,7 +25,7 @@ class Replay:
     ``memory`` and ``device`` are the initial contents. :meth:`check` compares the FIFO's open chunks with the hardware.
     """
 
-    def __init__(self, memory: bytes, device: bytes, chunk: int, lanes: int):
+    def __init__(self, memory: bytes, device: bytes, chunk: int, lanes: int, cut_through: bool = False):
         self.memory, self.device = bytearray(memory), bytearray(device)
         self.chunk, self.lanes = chunk, lanes
         self.fifo = ({}, {})  # address -> byte, per direction, as PUSHed and not DRAINed
@@ -33,7 +33,7 @@ class Replay:
         self.owed = ({}, {})  # (address, device or memory address) of the segment's bytes not pushed yet, in order
         self.pending = (deque(), deque())  # segments: [memory, device, length]
         self.drained = deque()  # (beat, strobes) on their way to memory
-        self.flushing = False
+        self.flushing, self.cut_through = False, cut_through
         self.counts = {kind: 0 for kind in Kind}
 
     def expected_push(self, side: int, tag: int, addr: int, strobes: int, value: int) -> None:
@@ -67,7 +67,7 @@ class Replay:
                 queue.clear()
             self.pending[aux & 1].append({"memory": addr, "device": value, "length": aux >> 1, "tag": tag})
         elif kind == Kind.PUSH:
-            assert not self.flushing or not self.flush_moves, "PUSH while a flush runs"
+            assert not self.flushing or self.cut_through, "PUSH while a flush runs"
             self.expected_push(side, tag, addr, strobes, value)
         elif kind in (Kind.DRAIN, Kind.DISCARD):
             assert strobes
@@ -83,7 +83,7 @@ class Replay:
             if kind == Kind.DRAIN and not side:
                 self.drained.append((addr, strobes, value))
         elif kind == Kind.FLUSH_BEGIN:
-            self.flushing, self.flush_moves, self.remainder = True, True, {}
+            self.flushing, self.remainder = True, {}
         elif kind == Kind.FLUSH_END:
             self.flushing = False
             if not flags:
@@ -133,7 +133,7 @@ class Bench:
         self.device_stall = False
         self.flags = {}
         self.recorder = Recorder()
-        self.replay = Replay(self.mem.data, self.device, self.chunk, self.lanes)
+        self.replay = Replay(self.mem.data, self.device, self.chunk, self.lanes, self.config.dma.cut_through)
         self.replayed = 0
         self.accepted = []
 

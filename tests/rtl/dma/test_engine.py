@@ -6,6 +6,7 @@ from amaranth.back import verilog
 
 from rtl.config import SocConfig
 from rtl.dma.engine import DmaEngine
+from rtl.probe import Kind
 
 from .bench import Bench, split
 from .helpers import BASE
@@ -77,6 +78,32 @@ def test_cut_through_keeps_no_remainder(to_device):
         assert await b.flush() == (1, 0, 0)
 
     Bench(dma__cut_through=True, memory={"pressure": 0.2}, device_pressure=0.2).run(test)
+
+
+@pytest.mark.parametrize("to_device", [False, True])
+def test_time_out_in_cut_through(to_device):
+    """What was not handed over is discarded and counted; the transfer goes on behind it, the burst it had begun included."""
+
+    async def test(b):
+        b.mem.aw_stall = b.device_stall = True
+        await b.start(addr=BASE + 0x103, count=400, to_device=to_device)
+        b.ask(0x1007, [200, 200], to_device=to_device)
+        await b.ticks(40)
+        assert await b.flush(timeout=30) == (0, 0, 1)
+        lost = b.read("dma", "flush_discarded")
+        assert 0 < lost <= b.config.dma.chunk_bytes * b.config.dma.fifo_chunks
+        assert sum((e[5] & 0xFFFF).bit_count() for e in b.kinds(Kind.DISCARD)) == lost
+        b.mem.aw_stall = b.device_stall = False
+        await b.until("ch0", "status_tc")
+        assert await b.flush() == (1, 0, 0)
+        b.check()
+        drained = sum((e[5] & 0xFFFF).bit_count() for e in b.kinds(Kind.DRAIN))
+        assert drained == 400 - lost
+        await b.transfer(mem_addr=BASE + 0x1003, dev_addr=0x2000, length=50, to_device=to_device)
+        assert await b.flush() == (1, 0, 0)
+        b.check()
+
+    Bench(dma__cut_through=True).run(test)
 
 
 @pytest.mark.parametrize("moment", [12, 25, 44])
