@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The mover: takes descriptors as a stream, moves the bytes, returns a status for each. Data path of the DMA engine; stands
-alone too."""
+"""The mover: descriptors in, statuses out, bytes moved between. The DMA engine's data path; it stands alone too."""
 
 from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring

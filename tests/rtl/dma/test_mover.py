@@ -171,6 +171,35 @@ def test_back_to_back_utilisation(length, count, latency, offsets, floor):
     assert length * count / 4 / (b.statuses[-1][0] - b.handshakes[0]) >= floor
 
 
+def test_stream_utilisation():
+    """10,000 bytes as one command, each way."""
+    b = MoverBench(**FAST, memory={"size": 0x8000})
+    b.copy(0, BASE + 0x1000, 10000, MoverKind.STREAM_TO_MEMORY, end=1)
+    b.copy(BASE + 0x4000, 0, 10000, MoverKind.MEMORY_TO_STREAM)
+    beats = [n * 2654435761 & 0xFFFF_FFFF for n in range(2500)]
+    b.want[0x1000 : 0x1000 + 10000] = b"".join(beat.to_bytes(4, "little") for beat in beats)
+    taken = []
+
+    async def feed(ctx):
+        t = b.dut.s_axis.t
+        for n, beat in enumerate(beats):
+            ctx.set(t.payload, {"data": beat, "keep": 15, "last": n == len(beats) - 1})
+            ctx.set(t.valid, 1)
+            await accepted(ctx, t.ready)
+        ctx.set(t.valid, 0)
+
+    async def receive(ctx):
+        ctx.set(b.dut.m_axis.t.ready, 1)
+        while True:
+            if (await ctx.tick().sample(b.dut.m_axis.t.valid))[2]:
+                taken.append(b.mem.cycle)
+
+    b.run(feed, background=[receive])
+    b.check()
+    assert 2500 / (b.statuses[0][0] - b.handshakes[0]) >= 0.99
+    assert len(taken) == 2500 and 2500 / (taken[-1] - taken[0] + 1) >= 0.998
+
+
 def test_unposted_status_carries_the_write_error():
     """The status waits for all bursts of its command; an error in any of them is its own, and only its own."""
     b = MoverBench(**FAST)
