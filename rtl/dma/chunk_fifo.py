@@ -29,7 +29,7 @@ class ChunkFifo(wiring.Component):
 
     A pushed beat is merged into the open chunk if it belongs to it; otherwise the open chunk is closed, full or not, and a new
     one opened in the same cycle. A full chunk closes by itself one cycle after it became full. Closed chunks queue up and
-    leave as bursts of beats: from the first to the last beat that holds a byte, two cycles after closing at the earliest.
+    leave as bursts of beats: from the first to the last beat that holds a byte, one cycle after closing at the earliest.
     A beat without strobes is taken and ignored.
 
     Flush: while ``flush`` is high pushes are held off; once the queue has run empty the open chunk is sent as a burst marked
