@@ -54,6 +54,7 @@ class Engine:
         self.lines: dict[int, Line] = {}
         self.newest = Bytes(self.beat)
         self.fifo: tuple[dict[int, int], dict[int, int]] = ({}, {})  # beat -> strobes on their way: to memory, to the device
+        self.merged: set[int] = set()  # lines that took a snooped write
         self.transfers: list[Transfer] = []
         self.open: list[Transfer] = []
         self.by_tag: dict[int, Transfer] = {}
@@ -99,6 +100,7 @@ class Engine:
             Kind.DMA_ABORT: self._abort,
             Kind.PUSH: self._push,
             Kind.DRAIN: self._drain,
+            Kind.SNOOP_WRITE: self._snoop_write,
         }.items():
             table[kind] = handler
         calls = self.record.calls
@@ -280,6 +282,10 @@ class Engine:
                 self.fifo[1][address] = left
             else:
                 self.fifo[1].pop(address, None)
+
+    def _snoop_write(self, event: Event) -> None:
+        if event[2] & 1:  # merged into a dirty line: the CPU sees the bytes, whatever memory answers
+            self.merged.add(event[4] & -self.line_bytes)
 
     # -- maintenance, transfers, flushes of the FIFO ------------------------------------------------------------------
 

@@ -339,7 +339,7 @@ def end_of_run(engine: "Engine") -> None:
         else:
             left = 0
             for address, bits in engine.fifo[0].items():
-                mask = transfer.masks.get(address & -engine.line_bytes, 0)
+                mask = 0 if address & -engine.line_bytes in engine.merged else transfer.masks.get(address & -engine.line_bytes, 0)
                 left += (bits << (address & engine.low) & mask).bit_count()
         for draft in drafts if left else ():
             draft.see(f"{left} bytes of {transfer.what} never left the DMA controller's FIFO")

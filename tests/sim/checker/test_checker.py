@@ -191,6 +191,22 @@ def test_a_chunk_that_begins_inside_a_transfer_is_no_whole_chunk():
     assert finding.rule == "R25" and finding.ranges == [(BUF + 5, 11)] and finding.severity is Severity.SEEN
 
 
+def test_bytes_that_a_snooped_write_merged_are_not_lost():
+    for merged in (False, True):
+        m = Machine(coherent=True)
+        a, mdl = m.adapter(), m.mdl((BUF, LINE))
+        m.device[:SIZE] = DEVICE
+        m.ke_flush(mdl, True, True)
+        m.map_transfer(a, mdl, 0, 20, False)
+        m.finish(m.start(a, [(BUF, 20)], False))
+        m.event(Kind.SNOOP_WRITE, addr=BUF, flags=int(merged))
+        m.fail_flushes = ["bus_error"]
+        m.flush_adapter(a, mdl, False, 0, 20)
+        m.complete_irp(mdl, 20)
+        (r26,) = [finding for finding in check(m.run()) if finding.rule == "R26"]
+        assert r26.severity is (Severity.POSSIBLE if merged else Severity.SEEN)
+
+
 def test_aborted_transfer_leaves_nothing_in_flight():
     m = Machine()
     a, mdl = m.adapter(), m.mdl((BUF, SIZE))
