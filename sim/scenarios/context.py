@@ -185,6 +185,8 @@ class Context:
         """
         options = self.options
         held = hold or options.get("prefetch") == "in-flight" or bool(options.get("refetch"))
+        # A snooping write blocks its line until memory has answered: the CPU would wait for the release that comes after it.
+        held = held and not self.setting.config.coherent
 
         async def before_start(t: Transfer) -> None:
             if options.get("evict") == "before":
@@ -242,20 +244,34 @@ class Context:
                 await self._until(lambda status: status.tc, self.regs.ch0.status, "the system channel")
         await self.landed()
 
-    async def break_flush(self, fault: str) -> None:
-        """The next flush of the controller fails: memory answers an error once, or nobody takes the bytes in time."""
-        with self.tb.harness():
-            if fault == "bus-error":
-                await self._fault(_FAIL_WRITES)
-                return
-            await self.regs.dma.flush_timeout.write(_SHORT_TIMEOUT)
-            if self.write_to_device:
-                await self.regs.dev.stall.write(_FOR_EVER)
-            else:
-                await self._fault(_STALL_WRITES, _FOR_EVER)
+    def failing_hooks(self, fault: str) -> dict[Moment, Callable[[Transfer], Awaitable[None]]]:
+        """The next flush of the controller fails: memory answers an error once, or nobody takes the bytes in time.
 
-    async def mend_flush(self) -> None:
-        """Undoes :meth:`break_flush`."""
+        Toward memory the first chunk is held up, and all others wait behind it when the flush begins. After the flush all is
+        well again.
+        """
+
+        async def before_start(t: Transfer) -> None:
+            if fault == "time-out" and not t.write:
+                await self._hold()
+
+        async def completed(t: Transfer) -> None:
+            await self.landed()
+            with self.tb.harness():
+                if fault == "bus-error":
+                    await self._fault(_FAIL_WRITES)
+                    return
+                await self.regs.dma.flush_timeout.write(_SHORT_TIMEOUT)
+                if t.write:
+                    await self.regs.dev.stall.write(_FOR_EVER)
+
+        async def flushed(t: Transfer) -> None:
+            await self._mend_flush()
+            await self.landed()
+
+        return {Moment.BEFORE_START: before_start, Moment.COMPLETED: completed, Moment.FLUSHED: flushed}
+
+    async def _mend_flush(self) -> None:
         with self.tb.harness():
             await self.regs.dma.flush_timeout.write(_LONG_TIMEOUT)
             await self.regs.dev.stall.write(0)

@@ -219,7 +219,7 @@ async def shared_line(context: Context) -> bytes:
     async def neighbour(t: Transfer) -> None:
         await bus.write(setting.address, context.payload[:split])
 
-    hooks = context.hooks(hold=not context.options.get("aligned"), while_held=neighbour)
+    hooks = context.hooks(hold=True, while_held=neighbour)
     status = await driver.read(
         target, length, setting.device_address + split, path_of(context), discipline=discipline_of(context), hooks=hooks
     )
@@ -256,18 +256,15 @@ async def failing_flush(context: Context) -> bytes | None:
     retries = 1 if options["fault"] == "bus-error" and options["reaction"] == "retried" else 0
     driver = _driver(kernel, flush_retries=retries)
     bus, address = kernel.bus, context.setting.address
-    await bus.write(address, context.payload if context.write_to_device else context.earlier)
-
-    async def completed(t: Transfer) -> None:
-        await context.landed()
-        await context.break_flush(options["fault"])
+    if context.write_to_device:
+        await bus.write(address, context.payload)
 
     path, how = path_of(context, packets=True), discipline_of(context)
+    hooks = context.failing_hooks(options["fault"])
     irp = _request(kernel, context, _mdl(kernel, context))
-    status = await driver.dispatch(irp, path, discipline=how, hooks={Moment.COMPLETED: completed})
+    status = await driver.dispatch(irp, path, discipline=how, hooks=hooks)
     if options["reaction"] == "retried" and options["fault"] == "time-out":
         context.expect(status.status != 0, f"a flush that timed out must fail the request, which ended with {status}")
-        await context.mend_flush()
         await kernel.regs.dev.cmd.write(op=7)  # the device still waits for the bytes that were thrown away
         irp = _request(kernel, context, irp.mdl_address)
         await driver.dispatch(irp, path, discipline=how)

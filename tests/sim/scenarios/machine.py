@@ -25,6 +25,7 @@ class Machine(FakeBus):
             size=config.memory.size,
             device=config.device.buffer_bytes,
         )
+        self.waiting: list[dict[int, int]] = []  # chunks that memory does not take yet
         self.memory[:] = images.memory
         self.device[:] = images.device
 
@@ -40,10 +41,16 @@ class Machine(FakeBus):
         if value & 2:
             self.prefetch(line)
 
-    def _dma(self):
-        held = self._get("mem.fault_ctrl", "mode") == 3 and self._get("mem.fault_ctrl", "count")
-        if not held:
-            super()._dma()
+    def _held(self):
+        return self._get("mem.fault_ctrl", "mode") == 3 and self._get("mem.fault_ctrl", "count")
+
+    def _on_mem_fault_ctrl(self, value):
+        if not self._held():
+            waiting, self.waiting, rest = self.waiting, [], self.fifo["to_memory"]
+            for chunk in waiting:
+                self.fifo["to_memory"] = chunk
+                self._emit("to_memory")
+            self.fifo["to_memory"] = rest
 
     def _on_dma_ctrl(self, value):
         mode = self._get("mem.fault_ctrl", "mode") if self._get("mem.fault_ctrl", "count") else 0
@@ -53,10 +60,15 @@ class Machine(FakeBus):
             self._set("mem.fault_ctrl", count=0)
         elif stalled and self.regs["dma.flush_timeout"] < 1000:
             self.flush_faults = ["timeout"]
+            self.waiting = self.waiting[:1]  # the first chunk is on the bus already
         super()._on_dma_ctrl(value)
 
     def _emit(self, way):
         chunk = dict(self.fifo[way])
+        if way == "to_memory" and self._held():
+            self.waiting.append(chunk)
+            self.fifo[way] = {}
+            return
         super()._emit(way)
         if self.coherent and way == "to_memory":
             for address in chunk:  # the I-cache is coherent too

@@ -91,7 +91,8 @@ def test_coherent_corrupts_only_by_the_remainder_or_what_the_driver_asked_for():
         if scenario.platform != COHERENT or not scenario.corruption:
             continue
         by_address = scenario.options.get("pre") == "invalidate"
-        assert by_address or all("remainder" in c.where for c in scenario.corruption), scenario.name
+        discarded = scenario.options.get("fault") == "time-out"  # by the controller, which had more than the remainder left
+        assert by_address or discarded or all("remainder" in c.where for c in scenario.corruption), scenario.name
 
 
 def test_every_corruption_names_the_missing_call_and_a_page_rule():
