@@ -1,46 +1,44 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The D-cache's pipeline: arrays, lookup, replacement, and what each operation does to a line.
+"""The D-cache's pipeline: lookup, replacement, and what each operation does to a line.
 
 Two stages. In the first the address of one operation (a CPU beat, or one operation of another agent) goes to the tag and
-data RAMs of all ways; in the second the tags are compared and the operation is performed or refused, never half of it. A
-refused CPU beat stays in the request register ``q`` and is looked up again when what blocked it may be gone.
+data memories of all ways; in the second the tags are compared and the operation is performed or refused, never half of it.
+A refused CPU beat stays in the request register ``q`` and is looked up again when what blocked it may be gone.
 
 Hazards, and what resolves each:
 
-- *A store is in the second stage while a beat that reads the same word is in the first*: the RAM gives old bytes; the
-  register ``fwd`` holds
-  the store's and they are merged into the word in the next cycle.
-- *The same, but a whole line is read* (eviction, maintenance, snoop): another agent's operation on that set is not
-  started in that
-  cycle; an eviction that a CPU miss needs is refused once.
+- *A store is in the second stage while a beat that reads the same word is in the first*: the memory gives old bytes; the
+  register ``fwd`` holds the store's, and they are merged into the word in the next cycle.
+- *The same, but a whole line is read* (eviction, maintenance, snoop): another agent's operation on that set is not started
+  in that cycle; an eviction that a CPU miss needs is refused once.
 - *A fill is installed*: it takes the array for a cycle (nothing is in either stage), so a lookup sees tags and slots of
   one moment.
 - *A line leaves the array while a lookup of it is in the first stage*: valid and dirty bits are flip-flops that are read
   in the second stage.
 - *A line is in a fill slot*: loads are served from its beats, stores wait until it is installed (a bus error in a later
-  beat must not
-  lose them). Only one slot fills a set at a time, so a victim is never chosen twice.
+  beat must not lose them). Only one slot fills a set at a time, so a victim is never chosen twice.
 - *A line is in the write-back buffer*: it is not fetched, and not pushed again, before memory has answered; nor is it
   accessed uncached.
-- *The buffer is full*: an operation that needs an entry is refused. The walker and the injector ask again, the CPU beat
-  waits for an entry.
+- *The buffer is full*: an operation that needs an entry is refused. The other agents ask again, the CPU beat waits for an
+  entry.
 - *Other agents against the CPU*: they come first, but never take two slots in a row while the CPU wants one.
 - *A snooped write is under way* (coherency): operations on its set are refused until the release, but for snoop reads.
 """
 
 from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..axi.bus import AXI4LiteSignature, AXI4Signature, Resp
 from ..config import SocConfig
 from ..probe import Cause, ProbeSignature
+from .arrays import Arrays
 from .coherent import SnoopPort, StoreInvalidator
 from .fill import DEMAND, PREFETCH, FillUnit
 from .native import AuxOp, AuxSignature, Geometry, NativeSignature
 from .plru import TreePlru
 from .ports import InvalidateSignature, MaintOp, SnoopSignature
+from .prefetch import NextLinePrefetcher
 from .records import CoreView, add_records
 from .uncached import UncachedUnit
 from .writeback import WriteBackBuffer
@@ -128,23 +126,14 @@ class DCacheCore(wiring.Component):
                 "b_waiting": In(1),
             }
         super().__init__(members)
-        ways = range(g.ways)
-        self.tag = [Memory(shape=g.tag_bits, depth=g.sets, init=[]) for _ in ways]
-        self.data = [Memory(shape=g.line_bytes * 8, depth=g.sets, init=[]) for _ in ways]
-        self.valid = [Signal(g.sets, name=f"valid_{w}") for w in ways]
-        self.dirty = [Signal(g.sets, name=f"dirty_{w}") for w in ways]
-        self._tag_read = [memory.read_port() for memory in self.tag]
-        self._tag_write = [memory.write_port() for memory in self.tag]
-        self._data_read = [memory.read_port() for memory in self.data]
-        self._data_write = [memory.write_port(granularity=8) for memory in self.data]
+        arrays = self._arrays = Arrays(g, prefetcher=config.dcache.prefetcher)
+        self.tag, self.data, self.valid, self.dirty = arrays.tag, arrays.data, arrays.valid, arrays.dirty
 
     def elaborate(self, platform):
         m = Module()
         g, config, coherent = self._g, self._config, self._config.coherent
         ways = range(g.ways)
-        for w in ways:
-            m.submodules[f"tag_{w}"] = self.tag[w]
-            m.submodules[f"data_{w}"] = self.data[w]
+        arrays = self._arrays
         m.submodules.fills = fills = FillUnit(config=config)
         m.submodules.writeback = wb = WriteBackBuffer(config=config)
         m.submodules.uncached = uncached = UncachedUnit(config=config)
@@ -196,10 +185,10 @@ class DCacheCore(wiring.Component):
         blocked_line = Signal(g.line_bits)
         snoop_write_now = Signal()  # a snooped write may change the array in this cycle
 
-        prefetch = AuxSignature(g.line_bits).create(path=("prefetch",))
         agents = {"walk": self.walk, "command": self.command, "inject": self.inject}
         if config.dcache.prefetcher:
-            agents["prefetch"] = prefetch
+            m.submodules.prefetcher = prefetcher = NextLinePrefetcher(config=config)
+            agents["prefetch"] = prefetcher.aux
         if coherent:
             m.submodules.snooping = snooping = SnoopPort(config=config)
             connect(m, core=flipped(self.snoop), snooping=snooping.snoop)
@@ -248,9 +237,7 @@ class DCacheCore(wiring.Component):
         ]
         line_0 = Signal(g.line_bits)  # looked up
         m.d.comb += line_0.eq(Mux(aux_go, aux_line, Mux(replay, q_line, g.line_of(incoming.addr))))
-        for w in ways:
-            for port in (self._tag_read[w], self._data_read[w]):
-                m.d.comb += [port.addr.eq(set_of(line_0)), port.en.eq(aux_go | accept | replay_go)]
+        arrays.read(m, set_of(line_0), aux_go | accept | replay_go)
         m.d.sync += [
             s1_valid.eq(aux_go | accept | replay_go),
             s1_cpu.eq(accept | replay_go),
@@ -279,7 +266,7 @@ class DCacheCore(wiring.Component):
 
         # ------------------------------------------------------------------ second stage: what was found
         s1_index, s1_tag = set_of(s1_line), s1_line[g.index_bits :]
-        tags = [self._tag_read[w].data for w in ways]
+        tags = arrays.tags
         is_valid, is_dirty, hits = Signal(g.ways), Signal(g.ways), Signal(g.ways)
         hit = Signal()
         m.d.comb += [
@@ -332,7 +319,7 @@ class DCacheCore(wiring.Component):
         lines = Const(0, g.line_bytes * 8)
         for w in ways:
             found_tag = found_tag | Mux(selected[w], tags[w], 0)
-            lines = lines | Mux(selected[w], self._data_read[w].data, 0)
+            lines = lines | Mux(selected[w], arrays.lines[w], 0)
         m.d.comb += [found_line.eq(Cat(s1_index, found_tag)), found_data.eq(lines)]
 
         # may it be done?
@@ -469,80 +456,41 @@ class DCacheCore(wiring.Component):
         m.d.comb += self.fills_dropping.eq(Cat(slot.active & slot.drop for slot in slots).any())
 
         # ------------------------------------------------------------------ arrays: one change per cycle
-        write_line = Signal(g.line_bits)
-        set_mask = Signal(g.sets)
-        store_bytes = Signal(g.line_bytes)
         merge = Signal()  # a snooped write into a dirty line
         gone = Signal(g.ways)  # clean lines that a snooped write drops
         written = Signal(g.line_bytes * 8)
         write_bytes = Signal(g.line_bytes)
+        was_prefetched, used_prefetch = Signal(g.ways), Signal(g.ways)
         m.d.comb += [
-            write_line.eq(Mux(install, ending.line, s1_line)),
-            set_mask.eq(1 << set_of(write_line)),
-            store_bytes.eq(q.strb << (q_word << g.byte_bits)),
             written.eq(Mux(install, ending.data, q.data.replicate(g.words))),
-            write_bytes.eq(store_bytes),
+            write_bytes.eq(q.strb << (q_word << g.byte_bits)),
+            was_prefetched.eq(Cat(bits.bit_select(s1_index, 1) for bits in arrays.prefetched)),
+            used_prefetch.eq(Mux(load_hit | store_hit, hits & was_prefetched, 0)),
         ]
-        prefetched = [Signal(g.sets, name=f"prefetched_{w}") for w in ways]
-        used_prefetch = Signal(g.ways)
-        for w in ways:
-            installs = install & ending.way[w]
-            stores = (store_hit | merge) & hits[w]
-            drops = (leaves & selected[w]) | gone[w]
-            m.d.comb += [
-                self._tag_write[w].addr.eq(set_of(write_line)),
-                self._tag_write[w].data.eq(write_line[g.index_bits :]),
-                self._tag_write[w].en.eq(installs),
-                self._data_write[w].addr.eq(set_of(write_line)),
-                self._data_write[w].data.eq(written),
-                self._data_write[w].en.eq(Mux(installs, (1 << g.line_bytes) - 1, Mux(stores, write_bytes, 0))),
-            ]
-            with m.If(installs):
-                m.d.sync += [self.valid[w].eq(self.valid[w] | set_mask), self.dirty[w].eq(self.dirty[w] & ~set_mask)]
-            with m.If(drops):
-                m.d.sync += self.valid[w].eq(self.valid[w] & ~set_mask)
-            with m.If(drops | (pushes & selected[w])):
-                m.d.sync += self.dirty[w].eq(self.dirty[w] & ~set_mask)
-            with m.If(stores):
-                m.d.sync += self.dirty[w].eq(self.dirty[w] | set_mask)
-            with m.If(flash):
-                m.d.sync += [
-                    self.valid[w].eq(Mux(cleans, self.valid[w] & self.dirty[w], 0)),
-                    self.dirty[w].eq(Mux(cleans, self.dirty[w], 0)),
-                ]
-            if config.dcache.prefetcher:
-                fresh = ending.cause == Cause.PREFETCH
-                m.d.comb += used_prefetch[w].eq((load_hit | store_hit) & hits[w] & prefetched[w].bit_select(s1_index, 1))
-                with m.If(installs):
-                    m.d.sync += prefetched[w].eq(Mux(fresh & ~ending.used, prefetched[w] | set_mask, prefetched[w] & ~set_mask))
-                with m.If(used_prefetch[w]):
-                    m.d.sync += prefetched[w].eq(prefetched[w] & ~set_mask)
+        arrays.change(
+            m,
+            line=Mux(install, ending.line, s1_line),
+            install=Mux(install, ending.way, 0),
+            fresh=(ending.cause == Cause.PREFETCH) & ~ending.used,
+            store=Mux(store_hit | merge, hits, 0),
+            drop=Mux(leaves, selected, gone),
+            clean=Mux(pushes, selected, 0),
+            used=used_prefetch,
+            flash=flash,
+            flash_keeps_dirty=cleans,
+            data=written,
+            strobes=write_bytes,
+        )
+        m.d.comb += [self.valid_sets.eq(arrays.any(arrays.valid)), self.dirty_sets.eq(arrays.any(arrays.dirty))]
         # A miss counts as a use when its way is chosen, not when the fill is installed: the order of uses is the program's.
         plru.touch(m, s1_index, Mux(allocate, victim, hits), allocate | load_hit | store_hit)
-        any_valid, any_dirty = Const(0, g.sets), Const(0, g.sets)
-        for w in ways:
-            any_valid, any_dirty = any_valid | self.valid[w], any_dirty | self.dirty[w]
-        m.d.comb += [self.valid_sets.eq(any_valid), self.dirty_sets.eq(any_dirty)]
-
-        # ------------------------------------------------------------------ the next-line prefetcher
         if config.dcache.prefetcher:
-            next_valid, next_line = Signal(), Signal(g.line_bits)
-            trigger = Signal()
-            after = Signal(g.line_bits)
             m.d.comb += [
-                after.eq(q_line + 1),
-                trigger.eq(
-                    ((allocate & s1_cpu) | used_prefetch.any() | first_wait) & self.prefetch & (q_line != g.window_lines - 1)
-                ),
-                prefetch.op.eq(AuxOp.PREFETCH),
-                prefetch.line.eq(next_line),
-                prefetch.valid.eq(next_valid & ~slots[PREFETCH].active & self.prefetch & (s1_op != AuxOp.PREFETCH)),
+                prefetcher.enable.eq(self.prefetch),
+                prefetcher.trigger.eq((allocate & s1_cpu) | used_prefetch.any() | first_wait),
+                prefetcher.line.eq(q_line),
+                prefetcher.slot_free.eq(~slots[PREFETCH].active),
             ]
-            with m.If(prefetch.grant | ~self.prefetch):
-                m.d.sync += next_valid.eq(0)
-            with m.If(trigger):
-                m.d.sync += [next_valid.eq(1), next_line.eq(after)]
-
         m.d.comb += [
             self.space.eq(wb.space),
             self.occupied.eq(wb.occupied),

@@ -193,8 +193,15 @@ class MaintenanceWalker(wiring.Component):
                         m.d.comb += following.eq(Mux(found, base + 1, g.sets))
                     with m.If(~ended):
                         m.d.sync += [at.eq(following[: g.index_bits]), ended.eq(following[-1])]
-                with m.If(again):
-                    m.d.sync += [at.eq(granted_line), ended.eq(0), chosen_valid.eq(0)]
+                with m.If(again):  # visited again at once; the search goes on behind it
+                    behind = Signal(g.index_bits + 1)
+                    m.d.comb += behind.eq(granted_line[: g.index_bits] + 1)
+                    m.d.sync += [
+                        chosen.eq(granted_line),
+                        chosen_valid.eq(1),
+                        at.eq(behind[: g.index_bits]),
+                        ended.eq(behind[-1]),
+                    ]
                 with m.Elif(((ended & ~chosen_valid) | maint.abort) & ~aux.grant):
                     m.d.sync += state.eq(Mux(self.all & invalidates & ~maint.abort, State.FLASH, State.DRAIN))
             with m.Case(State.FLASH):

@@ -211,7 +211,7 @@ def test_cost_without_dirty_lines():
         assert costs["invalidate all"] <= 4
         assert costs["length 0"] == 1
         assert costs["absent"] <= 110 and costs["present"] <= 110
-        assert costs["huge clean"] <= 128 + 8 and costs["huge invalidate"] <= 3 * 128 + 8
+        assert costs["huge clean"] <= 128 + 8 and costs["huge invalidate"] <= 128 + 8
 
     run(testbench, DEFAULT)
 
