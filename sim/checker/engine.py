@@ -155,7 +155,6 @@ class Engine:
         line.dirty |= mask
         line.store = event
         line.store_n = self.n
-        line.unsure = False
         if line.fill_n < 0:
             line.fill = event
         line.fill_n = self.n

@@ -109,7 +109,7 @@ def _apply(
                 if real and not engine.coherent and (engine.unification or line.pending):
                     line.unsure = True  # no answer from memory yet: still counts as dirty
                 else:
-                    line.dirty = 0
+                    line.dirty, line.unsure = 0, False
             if op & INVALIDATE:
                 if line.dirty and covered and not op & CLEAN:
                     line.lost |= line.dirty & ~line.hazard  # what the device overwrites anyway is no loss

@@ -207,6 +207,46 @@ def test_bytes_that_a_snooped_write_merged_are_not_lost():
         assert r26.severity is (Severity.POSSIBLE if merged else Severity.SEEN)
 
 
+def test_a_flush_that_began_before_completion_promises_nothing():
+    m = Machine()
+    a, mdl = m.adapter(), m.mdl((BUF, SIZE))
+    m.device[:SIZE] = DEVICE
+    m.ke_flush(mdl, True, True)
+    m.map_transfer(a, mdl, 0, SIZE - 5, False)
+    t = m.start(a, [(BUF, SIZE - 5)], False)
+    with m.call("FlushAdapterBuffers", adapter=a, mdl=mdl, offset=0, length=SIZE - 5, write_to_device=False) as result:
+        m.event(Kind.FLUSH_BEGIN)
+        m.finish(t)
+        m.event(Kind.FLUSH_END, flags=1)
+        result[0] = True
+    m.load(BUF, SIZE - 5)
+    found = check(m.run())
+    assert rules(found) == ["R27"] and {"R25", "R04"} <= set(rules(found, roots=False))
+
+
+def test_bytes_that_the_device_overwrites_are_no_loss():
+    _, found = find("read_without_flush")
+    assert "R07" not in rules(found, roots=False)
+    m = Machine()
+    a, mdl = m.adapter(), m.mdl((BUF, SIZE))
+    m.device[:SIZE] = DEVICE
+    m.store(BUF, OLD)
+    m.map_transfer(a, mdl, 0, SIZE, False)
+    m.finish(m.start(a, mdl["ranges"], False), residue=LINE)
+    m.flush_adapter(a, mdl, False)  # drops the last line, which the device has not written
+    m.complete_irp(mdl, SIZE - LINE)
+    assert rules(check(m.run()), roots=False) == ["R02"]
+    m.load(BUF, SIZE)
+    found = check(m.run())
+    (r07,) = [finding for finding in found if finding.rule == "R07"]
+    assert rules(found) == ["R02"] and r07.ranges == [(BUF + SIZE - LINE, LINE)] and r07.severity is Severity.SEEN
+
+
+def test_a_late_clean_leaves_old_bytes_for_the_reader():
+    _, found = find("clean_invalidate_after_the_read")
+    assert rules(found, roots=False) == ["R02", "R04", "R08"]
+
+
 def test_aborted_transfer_leaves_nothing_in_flight():
     m = Machine()
     a, mdl = m.adapter(), m.mdl((BUF, SIZE))

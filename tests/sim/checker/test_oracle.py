@@ -110,6 +110,34 @@ def test_mutants(name):
     assert not bad, f"{len(bad)} of {len(done) * len(PLATFORMS)} disagree, the first:\n{bad[0]}"
 
 
+SPECIAL = {
+    # the store takes a stale neighbour along when it is written back: no later invalidate brings the device's bytes back
+    "store-into-a-stale-line": [
+        ("ke", ALL, True, True), ("start", 1), ("wait", 1), ("flush", 1),
+        ("store", (0,)), ("maint", 2, ALL, 1), ("load", (1, 2, 3)),
+    ],
+    # the whole line is stored: nothing stale is left in it
+    "store-over-a-stale-line": [
+        ("ke", ALL, True, True), ("start", 1), ("wait", 1), ("flush", 1),
+        ("store", ALL), ("maint", 3, ALL, 1), ("load", ALL),
+    ],
+    "invalidate-between-completion-and-flush": [
+        ("store", ALL), ("ke", ALL, True, True), ("start", 1), ("wait", 1), ("maint", 2, ALL, 3), ("flush", 1), ("load", ALL),
+    ],
+    "fetch-fills-the-neighbour": [
+        ("store", (1, 2)), ("fetch", (3,)), ("ke", ALL, False, True), ("fetch", (2, 3)), ("load", (0,)),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+@pytest.mark.parametrize("where", PLATFORMS, ids=str)
+def test_special_scripts(name, where):
+    script = SPECIAL[name]
+    transfers = {1: Dma(False, ALL)} if ("start", 1) in script else {}
+    assert not (text := compare(script, transfers, where, seeds=range(5))), text
+
+
 CELLS = (ALL, FIRST, SECOND, PART, REST, (1, 2), (0,))
 
 
