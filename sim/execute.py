@@ -145,7 +145,8 @@ def _judge_hardware(result: Result, tb: Any, filled: Images) -> None:
         mismatches += model.compare(snapshot)
     model.apply(tb.events[position:])
     mismatches += model.compare(tb.snapshot)
-    texts = list(dict.fromkeys(str(mismatch) for mismatch in mismatches))
+    # What the events broke comes first: a wrong byte at the end is its consequence.
+    texts = list(dict.fromkeys(str(mismatch) for mismatch in [*model.mismatches, *mismatches]))
     result.hardware = texts[:_MAX_MISMATCHES]
     if len(texts) > _MAX_MISMATCHES:
         result.hardware.append(f"and {len(texts) - _MAX_MISMATCHES} more")
