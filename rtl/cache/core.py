@@ -9,8 +9,8 @@ Hazards, and what resolves each:
 
 - *A store is in the second stage while a beat that reads the same word is in the first*: the memory gives old bytes; the
   register ``fwd`` holds the store's, and they are merged into the word in the next cycle.
-- *The same, but a whole line is read* (eviction, maintenance, snoop): another agent's operation on that set is not started
-  in that cycle; an eviction that a CPU miss needs is refused once.
+- *The same, but a whole line is read* (eviction, maintenance, snoop): another agent's operation on that set starts
+  a cycle later, and the CPU's next beat waits for it; an eviction that a CPU miss needs is refused once.
 - *A fill is installed*: it takes the array for a cycle (nothing is in either stage), so a lookup sees tags and slots of
   one moment.
 - *A line leaves the array while a lookup of it is in the first stage*: valid and dirty bits are flip-flops that are read
@@ -205,7 +205,7 @@ class DCacheCore(wiring.Component):
         wants = Signal(len(names))
         pick = Signal(len(names))
         aux_line, aux_op = Signal(g.line_bits), Signal(AuxOp)
-        aux_go, aux_before = Signal(), Signal()
+        aux_turn, aux_go, aux_before = Signal(), Signal(), Signal()  # an agent's turn; it starts; it started last
         store_now = Signal()  # a store may change the set of q in this cycle
         m.d.comb += [wants.eq(Cat(agent.valid for agent in agents.values())), pick.eq(wants & -wants)]
         for n, agent in enumerate(agents.values()):
@@ -226,14 +226,16 @@ class DCacheCore(wiring.Component):
                 & ~(blocked_valid & (set_of(blocked_line) == set_of(q_line)))
             ),
             store_now.eq(s1_cpu & q.we & (set_of(q_line) == set_of(aux_line))),
-            aux_go.eq(wants.any() & ~array_taken & ~store_now & ~(aux_before & (self.cpu.req.valid | replay))),
-            self.cpu.req.ready.eq(~array_taken & ~aux_go & (~q_valid | resolved)),
+            aux_turn.eq(wants.any() & ~array_taken & ~(aux_before & (self.cpu.req.valid | replay))),
+            aux_go.eq(aux_turn & ~store_now),
+            # A slot that an agent cannot use yet stays empty: stores without a gap would keep it out for ever.
+            self.cpu.req.ready.eq(~array_taken & ~aux_turn & (~q_valid | resolved)),
             self.cpu.pending.eq(q_valid),
         ]
         accept, replay_go = Signal(), Signal()
         m.d.comb += [
             accept.eq(self.cpu.req.valid & self.cpu.req.ready),
-            replay_go.eq(replay & ~array_taken & ~aux_go),
+            replay_go.eq(replay & ~array_taken & ~aux_turn),
         ]
         line_0 = Signal(g.line_bits)  # looked up
         m.d.comb += line_0.eq(Mux(aux_go, aux_line, Mux(replay, q_line, g.line_of(incoming.addr))))

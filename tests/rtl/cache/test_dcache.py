@@ -139,6 +139,8 @@ def test_a_line_in_the_write_back_buffer_is_fetched_after_memory_answered():
             await bench.store(ctx, BASE + way * SET_STRIDE, way + 1)
         bench.memory.accept_aw = False
         await bench.load(ctx, BASE + 2 * SET_STRIDE)
+        for _ in range(10):  # the fill ends, so that nothing else holds the next miss back
+            await ctx.tick()
         t = bench.manager.read(BASE)
         for _ in range(30):
             await ctx.tick()

@@ -176,6 +176,20 @@ def test_stores_during_the_walk_are_never_lost_by_a_clean_and_invalidate():
     run(testbench)
 
 
+@pytest.mark.parametrize("op", [CLEAN, BOTH])
+def test_a_line_that_is_stored_to_in_every_cycle_leaves_with_all_bytes(op):
+    """The replay of the records knows which bytes each write-back must carry."""
+
+    async def testbench(ctx, bench):
+        await fill(ctx, bench, [0])
+        stores = [bench.manager.write(BASE, [n + k for k in range(4)]) for n in range(20)]
+        while not all(t.done for t in stores):
+            await bench.maintain(ctx, op, scope=LINE_SCOPE, start=BASE)
+
+    bench = run(testbench)
+    assert len(bench.of(Kind.WB_DONE)) >= 3
+
+
 # --- cost (64-bit bus, 4 KiB, 2 ways, 32-byte lines, memory latency 1)
 
 DEFAULT = SocConfig()
