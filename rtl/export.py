@@ -147,6 +147,8 @@ def _empty_zero_memories(fragment: Fragment) -> None:
 
 # A field without bits leaves a debug wire of a width that no Verilog tool understands.
 _NO_BITS = re.compile(r"^(?:  \(\*.*\*\)\n)*  wire \[-1:0\] .*;\n", re.MULTILINE)
+# Constant bits of a signal whose other bits are assigned in processes: no simulator ever runs such a block.
+_NEVER_RUN = re.compile(r"^  always @\*\n(    [^\n;=]+ = \d+'h[0-9a-f]+;)$", re.MULTILINE)
 _MEMINIT = re.compile(r"^\s*cell \$meminit_v2 .*?^\s*end\n", re.MULTILINE | re.DOTALL)
 _MEMORY = re.compile(r"^  reg (?:\[(\d+):0\] )?(\S+) \[(\d+):0\];\n", re.MULTILINE)
 _MODULE = re.compile(r"^module (\S+?) ?\(.*?^endmodule$", re.MULTILINE | re.DOTALL)
@@ -212,7 +214,8 @@ def verilog(component: wiring.Component, name: str, *, ports: Mapping[str, str] 
     text, _names = rtlil.convert_fragment(fragment, exported, name, emit_src=False)
     text = _MEMINIT.sub(lambda match: "" if re.search(r"connect \\DATA \{\s*\}", match[0]) else match[0], text)
     result = _backend._convert_rtlil_text(text, strip_internal_attrs=True)
-    return _MEMORY.sub(lambda match: _clear_loop(match, match.string), _NO_BITS.sub("", result))
+    result = _NEVER_RUN.sub(r"  initial\n\1", _NO_BITS.sub("", result))
+    return _MEMORY.sub(lambda match: _clear_loop(match, match.string), result)
 
 
 def memories(text: str, name: str) -> list[ExportedMemory]:
