@@ -24,6 +24,11 @@ from .reference.snapshot import Snapshot
 
 __all__ = ["Testbench"]
 
+_AX = ("id", "addr", "len", "size", "burst", "lock", "cache", "prot", "qos", "region", "user", "valid")
+_CPU_INPUTS = (
+    *(f"{channel}{name}" for channel in ("aw", "ar") for name in _AX),
+    *("wdata", "wstrb", "wlast", "wuser", "wvalid", "bready", "rready"),
+)
 _SETTLE_CYCLES = 64
 
 for _name in ("bfm.py", "testbench.py", "session.py"):
@@ -68,6 +73,12 @@ class Testbench:
         config = SocConfig.from_dict(json.loads((Path(description["model"]) / "config.json").read_text()))
         dut.tb_cmd.value = 0
         dut.rst.value = 1
+        # The BFM drives a payload only with its first transfer, and the fetch port's write channels never: no X and no Z from there.
+        for port in ("s_axi_d", "s_axi_i"):
+            for name in _CPU_INPUTS:
+                handle = getattr(dut, f"{port}_{name}", None)
+                if handle is not None:
+                    handle.value = 0
         Clock(dut.clk, PERIOD_NS, unit="ns").start()
         await RisingEdge(dut.clk)
         return cls(dut, config, description)
