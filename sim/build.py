@@ -207,11 +207,14 @@ def _build_verilator(work: Path, ports: list[str], waves: str) -> None:
 
 def _for_icarus(text: str) -> str:
     """Icarus 11 leaves X in some ``always @*`` blocks at time 0; a change of their dummy at time 0 runs them."""
-    return re.sub(
-        r"(reg \\\$auto\$verilog_backend\S+) += 0;",
-        lambda match: f"{match.group(1)} ;\n  initial begin {match.group(1)[4:]} = 0; #0 {match.group(1)[4:]} = 1; end",
+    patched, count = re.subn(
+        r"reg (\\\$auto\$verilog_backend\S+)\s+= 0;",
+        lambda match: f"reg {match[1]} ; initial begin {match[1]} = 0; #0 {match[1]} = 1; end",
         text,
     )
+    if not count:
+        raise BuildError("the exported Verilog has no dummy registers to wake its always @* blocks with: Icarus would leave X")
+    return patched
 
 
 def _build_icarus(work: Path, waves: bool) -> None:
