@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from driver.bus import BusTimeout
 from driver.trace import library_folder
 
+from .bfm import PERIOD_NS
 from .checker import check
 from .reference import ReferenceModel
 from .report.result import Result
@@ -29,6 +31,8 @@ __all__ = ["execute", "run_scenario"]
 library_folder(__file__)
 
 _MAX_MISMATCHES = 5
+#: A scenario that takes longer hangs; the slowest of the catalogue take a tenth.
+_STORY_CYCLES, _STORY_CYCLES_PER_BYTE = 50_000, 64
 
 
 async def execute(tb: Any, arguments: Mapping[str, Any]) -> None:
@@ -52,6 +56,17 @@ async def execute(tb: Any, arguments: Mapping[str, Any]) -> None:
                 folder=Path(arguments["folder"]),
             )
             put(result.to_dict())
+
+
+async def _in_time(story: Any, size: int) -> Any:
+    """Awaits a story, but not for ever: a bus access that the hardware never answers has no limit of its own."""
+    from cocotb.triggers import SimTimeoutError, with_timeout
+
+    cycles = _STORY_CYCLES + _STORY_CYCLES_PER_BYTE * size
+    try:
+        return await with_timeout(story, cycles * PERIOD_NS, "ns")
+    except SimTimeoutError:
+        raise BusTimeout("the scenario to end: the hardware does not answer an access", cycles) from None
 
 
 async def run_scenario(
@@ -83,7 +98,7 @@ async def run_scenario(
         received: bytes | None = None
         try:
             await context.prepare()
-            received = await STORIES[scenario.story](context)
+            received = await _in_time(STORIES[scenario.story](context), setting.size)
         except Exception:
             result.error = traceback.format_exc()
         await tb.finish()

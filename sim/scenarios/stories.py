@@ -29,8 +29,8 @@ _PATHS = {
 }
 _WHEN = {"flush": When.MADE, "after": When.MADE, "none": When.OMITTED, "early": When.EARLY, "late": When.LATE}
 _OPS = {"clean": Op.CLEAN, "invalidate": Op.INVALIDATE, "clean+invalidate": Op.CLEAN_INVALIDATE}
-#: Cycles after which a driver of the catalogue gives up waiting: no transfer here comes near.
-_WAIT_LIMIT = 500_000
+#: Cycles after which a driver of the catalogue gives up waiting, for a transfer of no bytes, and per byte: none comes near.
+_WAIT_LIMIT, _WAIT_LIMIT_PER_BYTE = 20_000, 32
 
 
 def path_of(context: Context, *, packets: bool = False) -> Path:
@@ -58,8 +58,9 @@ def discipline_of(context: Context) -> Discipline:
     )
 
 
-def _driver(kernel: Kernel, **options: Any) -> StorageDriver:
-    return StorageDriver(kernel, StorageOptions(wait_limit=_WAIT_LIMIT, **options))
+def _driver(kernel: Kernel, context: Context, **options: Any) -> StorageDriver:
+    limit = _WAIT_LIMIT + _WAIT_LIMIT_PER_BYTE * context.setting.size
+    return StorageDriver(kernel, StorageOptions(wait_limit=limit, **options))
 
 
 def _mdl(kernel: Kernel, context: Context) -> Mdl:
@@ -82,7 +83,7 @@ def _request(kernel: Kernel, context: Context, mdl: Mdl) -> Irp:
 async def transfer(context: Context) -> bytes | None:
     """One request, to or from the device: the matrix and the table of outcomes."""
     kernel = await context.boot()
-    driver = _driver(kernel)
+    driver = _driver(kernel, context)
     common = context.setting.scenario.mode.startswith("common")
     state = context.options.get("state", "dirty")
     address, bus = context.user_address, kernel.bus
@@ -123,7 +124,7 @@ async def transfer(context: Context) -> bytes | None:
 async def common_buffer_rounds(context: Context) -> bytes | None:
     """The same common buffer twice; the flush before the second round is at stake."""
     kernel = await context.boot()
-    driver = _driver(kernel)
+    driver = _driver(kernel, context)
     setting, bus = context.setting, kernel.bus
     address = context.user_address
     path = path_of(context)
@@ -149,7 +150,7 @@ async def common_buffer_rounds(context: Context) -> bytes | None:
 async def pio_read(context: Context) -> bytes | None:
     """A PIO read into memory, and whoever needs the bytes next."""
     kernel = await context.boot()
-    driver = _driver(kernel)
+    driver = _driver(kernel, context)
     setting, bus = context.setting, kernel.bus
     address, size, when = setting.address, setting.size, context.options["flush"]
     received: list[bytes] = []
@@ -204,13 +205,13 @@ async def pio_write(context: Context) -> None:
     kernel = await context.boot()
     address, size = context.setting.address, context.setting.size
     await kernel.bus.write(address, context.payload)
-    await _driver(kernel).write(address, size, context.setting.device_address, Path.PIO)
+    await _driver(kernel, context).write(address, size, context.setting.device_address, Path.PIO)
 
 
 async def shared_line(context: Context) -> bytes:
     """A read into the second half of a line whose first half the CPU stores while the device is running."""
     kernel = await context.boot()
-    driver = _driver(kernel)
+    driver = _driver(kernel, context)
     setting, bus = context.setting, kernel.bus
     split, length, target = setting.split, setting.size - setting.split, setting.address + setting.split
     if context.options.get("aligned"):  # whole lines of its own; what is too much is thrown away
@@ -232,7 +233,7 @@ async def shared_line(context: Context) -> bytes:
 async def two_transfers(context: Context) -> bytes:
     """One request that the adapter's maximum cuts into several device transfers."""
     kernel = await context.boot()
-    driver = _driver(kernel, maximum_length=context.setting.split)
+    driver = _driver(kernel, context, maximum_length=context.setting.split)
     bus, address = kernel.bus, context.setting.address
     await bus.write(address, context.earlier)
     first: list[bytes] = []
@@ -254,7 +255,7 @@ async def failing_flush(context: Context) -> bytes | None:
     kernel = await context.boot()
     options = context.options
     retries = 1 if options["fault"] == "bus-error" and options["reaction"] == "retried" else 0
-    driver = _driver(kernel, flush_retries=retries)
+    driver = _driver(kernel, context, flush_retries=retries)
     bus, address = kernel.bus, context.setting.address
     if context.write_to_device:
         await bus.write(address, context.payload)
@@ -275,7 +276,7 @@ async def failing_flush(context: Context) -> bytes | None:
 async def code_by_dma(context: Context) -> bytes:
     """New code arrives by DMA where older code has been executed."""
     kernel = await context.boot()
-    driver = _driver(kernel)
+    driver = _driver(kernel, context)
     setting, bus = context.setting, kernel.bus
     await bus.fetch(setting.address, setting.size)
     irp = _request(kernel, context, _mdl(kernel, context))
