@@ -89,11 +89,11 @@ class Setting:
                 roots |= rules
         return frozenset(roots)
 
-    def remainder(self, end: int | None = None) -> tuple[int, int]:
+    def remainder(self, end: int | None = None, start: int = 0) -> tuple[int, int]:
         """The bytes of the last chunk if not all of it was written: what stays in the FIFO until a flush.
 
         Chunks are aligned in destination space: memory addresses toward memory, device offsets toward the device. A chunk that
-        begins inside the transfer's first one is not whole either, wherever it ends.
+        begins before the transfer does is not whole either. The transfer is ``[start, end)`` of the payload.
         """
         chunk = self.config.dma.chunk_bytes
         base = self.device_address if self.write_to_device else self.address
@@ -101,8 +101,8 @@ class Setting:
         if self.config.dma.cut_through:
             return end, end
         first = (base + end - 1) // chunk * chunk - base
-        whole = first >= 0 and (base + end) % chunk == 0
-        return (end, end) if whole else (max(0, first), end)
+        whole = first >= start and (base + end) % chunk == 0
+        return (end, end) if whole else (max(start, first), end)
 
     def loose_ends(self) -> list[tuple[int, int]]:
         """The bytes in lines that are not wholly the buffer's."""
@@ -128,6 +128,7 @@ def _places() -> dict[str, Callable[[Setting], list[tuple[int, int]]]]:
         "resident": lambda s: [s.resident()],
         "first-part": lambda s: [(0, s.split)],
         "second-part": lambda s: [(s.split, s.size)],
+        "second-part-drained": lambda s: [(s.split, s.remainder(start=s.split)[0])],
         "first-remainder": lambda s: [s.remainder(s.split)],
         "loose-ends": lambda s: s.loose_ends(),
     }

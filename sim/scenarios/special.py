@@ -109,12 +109,15 @@ def _pio() -> Iterator[Scenario]:
 
 def _partial_line() -> Iterator[Scenario]:
     """The first bytes of the line are the CPU's, the rest is the device's; the CPU stores its bytes during the DMA."""
+    by_eviction = Corruption(
+        "second-part-drained", "stale", "the CPU's store filled the line before w; its eviction overwrote the device's bytes"
+    )
     over = Corruption(
         "second-part", "stale", "the CPU's store filled the line before w; writing it back overwrote the device's bytes"
     )
     lost = Corruption("first-part", "stale", "the invalidate after the transfer dropped the line with the CPU's new bytes")
     cases: tuple[tuple[str, dict[str, Any], tuple[Corruption, ...], tuple[str, ...]], ...] = (
-        ("written-back", {"invalidate_after_read": False, "evict": "after"}, (over,), ("R09", "R10")),
+        ("written-back", {"invalidate_after_read": False, "evict": "after"}, (by_eviction,), ("R09", "R10")),
         ("flushed-after", {"invalidate_after_read": False, "after": "clean+invalidate"}, (over,), ("R09", "R10")),
         ("invalidated-after", {"invalidate_after_read": True}, (lost,), ("R09", "R10")),
         ("aligned", {"invalidate_after_read": True, "aligned": True}, (), ()),
