@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cocotb.triggers import First, Lock, Timer
-from cocotbext.axi import AxiBus, AxiMaster, AxiReadBus, AxiMasterRead
+from cocotbext.axi import AxiBus, AxiMaster, AxiMasterRead, AxiReadBus
 
 from driver.bus import Attribute, BusError, BusTimeout
 from driver.trace import caller_site
