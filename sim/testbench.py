@@ -73,7 +73,8 @@ class Testbench:
         config = SocConfig.from_dict(json.loads((Path(description["model"]) / "config.json").read_text()))
         dut.tb_cmd.value = 0
         dut.rst.value = 1
-        # The BFM drives a payload only with its first transfer, and the fetch port's write channels never: no X and no Z from there.
+        # The BFM drives a payload only with its first transfer, and the fetch port's write channels never:
+        # no X and no Z from there.
         for port in ("s_axi_d", "s_axi_i"):
             for name in _CPU_INPUTS:
                 handle = getattr(dut, f"{port}_{name}", None)

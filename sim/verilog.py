@@ -12,7 +12,10 @@ from rtl.export import verilog
 
 __all__ = ["export_verilog"]
 
-HEADER = "// SPDX-License-Identifier: BSD-2-Clause\n// Flushpoint {name}, configuration {digest}: see configuration.json beside this file.\n"
+HEADER = (
+    "// SPDX-License-Identifier: BSD-2-Clause\n"
+    "// Flushpoint {name}, configuration {digest}: see configuration.json beside this file.\n"
+)
 
 
 def export_verilog(config: SocConfig, directory: Path, progress: Callable[[str], None] = lambda text: None) -> list[Path]:

@@ -109,7 +109,7 @@ def test_a_bad_file_is_named(tmp_path, text, message):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="absent.toml' must be readable: No such file"):
+    with pytest.raises(ConfigError, match=r"absent\.toml' must be readable: No such file"):
         SocConfig.from_toml(tmp_path / "absent.toml")
 
 
