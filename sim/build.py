@@ -206,15 +206,19 @@ def _build_verilator(work: Path, ports: list[str], waves: str) -> None:
 
 
 def _for_icarus(text: str) -> str:
-    """Icarus 11 leaves X in some ``always @*`` blocks at time 0; a change of their dummy at time 0 runs them."""
-    patched, count = re.subn(
+    """Icarus does not run ``always @*`` at time 0: what does not change from then on would stay X.
+
+    Blocks get a change of their dummy register at time 0, single statements are performed once in the inactive region.
+    (``always_comb`` would be the plain way; Icarus 11 then never leaves time 0.)
+    """
+    text, count = re.subn(
         r"reg (\\\$auto\$verilog_backend\S+)\s+= 0;",
         lambda match: f"reg {match[1]} ; initial begin {match[1]} = 0; #0 {match[1]} = 1; end",
         text,
     )
     if not count:
         raise BuildError("the exported Verilog has no dummy registers to wake its always @* blocks with: Icarus would leave X")
-    return patched
+    return re.sub(r"^  always @\*\n(    [^\n]+;)$", r"  initial #0\n\1\n  always @*\n\1", text, flags=re.M)
 
 
 def _build_icarus(work: Path, waves: bool) -> None:
