@@ -135,8 +135,11 @@ def _costs(out: Console, results: Sequence[Result]) -> None:
         grid.add_column(title, justify="left" if title in ("cost of", "platform") else "right")
     total: dict[tuple[str, str], Counter[str]] = {}
     for result in results:
+        # A HAL that was told the wrong platform is an experiment of its own, not what this platform costs.
+        told = result.name.rpartition("/")[2]
+        platform = f"{result.platform}, {told}" if told.startswith("told-") else result.platform
         for routine, cost in result.costs.items():
-            total.setdefault((routine, result.platform), Counter()).update(cost)
+            total.setdefault((routine, platform), Counter()).update(cost)
     for (routine, platform), cost in sorted(total.items()):
         calls = cost["calls"]
         grid.add_row(routine, platform, f"{calls}", f"{cost['accesses'] / calls:.1f}", f"{cost['cycles'] / calls:.1f}")
