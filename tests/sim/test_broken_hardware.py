@@ -14,7 +14,7 @@ from .broken import FIFO_DROPS_REMAINDER, MAINTENANCE_SKIPS_LAST_LINE, WRITE_BAC
     [
         (MAINTENANCE_SKIPS_LAST_LINE, "dma-write/bus-master/all-flushes/non-coherent", "maintenance"),
         (FIFO_DROPS_REMAINDER, "dma-read/system/all-flushes/non-coherent/chunk+1", "FIFO"),
-        (WRITE_BACK_OF_THE_WRONG_WAY, "dma-write/system/all-flushes/non-coherent", "line 0x80004000"),
+        (WRITE_BACK_OF_THE_WRONG_WAY, "dma-write/system/all-flushes/non-coherent", "D_WRITEBACK write data"),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
