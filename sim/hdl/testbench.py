@@ -64,12 +64,19 @@ def _dump(arrays: list[Array], file: str, indent: str) -> str:
 
 
 def _decoded_probe(config: SocConfig) -> list[str]:
-    """Wires for people who look at waves: each probe channel's record in fields, zero while there is none."""
+    """Wires for people who look at waves: each probe channel's record in fields, zero while there is none.
+
+    ``<channel>_last`` is the kind of the latest record, this cycle's included: it stays, so that its name can be read
+    where a cycle is a few pixels wide.
+    """
     width = max(64, config.data_width)
     lines = []
     for channel in CHANNELS:
         valid, record = f"probe_{channel}_valid", f"probe_{channel}_record"
         lines.append(f"  wire [7:0] {channel}_event = {valid} ? {record}[7:0] : 8'd0;")
+        lines.append(f"  reg [7:0] {channel}_held = 8'd0;")
+        lines.append(f"  always @(posedge clk) if ({valid}) {channel}_held <= {record}[7:0];")
+        lines.append(f"  wire [7:0] {channel}_last = {valid} ? {record}[7:0] : {channel}_held;")
         for field, low, bits in (("flags", 8, 8), ("tag", 16, 16), ("addr", 32, 32), ("aux", 64, 32), ("data", 96, width)):
             lines.append(f"  wire [{bits - 1}:0] {channel}_{field} = {valid} ? {record}[{low + bits - 1}:{low}] : {bits}'d0;")
     return lines

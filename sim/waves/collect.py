@@ -10,8 +10,9 @@ from ..record import Run
 from ..report.result import Result
 from ..scenarios import catalogue
 from ..scenarios.expect import differing
-from ..scenarios.layout import make_setting
-from .save import find_markers, write_save_file
+from ..scenarios.layout import make_setting, user_address
+from .markers import find_markers
+from .save import write_save_file
 
 __all__ = ["collect_waves"]
 
@@ -25,14 +26,15 @@ def collect_waves(result: Result, options: RunOptions) -> tuple[Path, Path]:
     dump = folder / f"waves{source.suffix}"
     shutil.move(source, dump)
     setting = make_setting(scenario, config, options.payload, quick=options.quick, seed=options.seed)
-    base = setting.device_address if setting.write_to_device else setting.address
     received = Path(result.received).read_bytes() if result.received else setting.payload
-    run = Run.load(folder)
+    wrong = {n: setting.payload[n] for n in differing(received, setting.payload)}
+    memory = {base + n: value for base in (user_address(setting), setting.address) for n, value in wrong.items()}
+    device = {setting.device_address + n: value for n, value in wrong.items()} if setting.write_to_device else {}
     save = write_save_file(
         dump,
         folder / "waves.gtkw",
         data_width=config.data_width,
-        markers=find_markers(run, [base + n for n in differing(received, setting.payload)]),
+        markers=find_markers(Run.load(folder), memory, device),
         epoch_ns=result.epoch_ns,
         period_ns=PERIOD_NS,
         last_cycle=result.cycles,
