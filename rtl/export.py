@@ -16,6 +16,7 @@ which has at least :data:`LOOP_DEPTH` rows, is cleared by a loop instead of one 
 nothing here; above :data:`SIMULATION_ONLY_DEPTH` rows the loop is hidden from synthesis.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ __all__ = ["LOOP_DEPTH", "SIMULATION_ONLY_DEPTH", "ExportedMemory", "FlatPort", 
 LOOP_DEPTH = 64
 #: Rows above which that loop stands in ``ifndef SYNTHESIS``: a synthesis tool would unroll it row by row.
 SIMULATION_ONLY_DEPTH = 4096
+
+# The pinned yosys of the wheel writes the same Verilog everywhere; one on PATH may be old, or new and different.
+os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin")
 
 _AXI = (AXI4Signature, AXI4LiteSignature, AXIStreamSignature)
 _RESERVED = ("clk", "rst")

@@ -200,7 +200,11 @@ def _build_verilator(work: Path, ports: list[str], waves: str) -> None:
         work,
         environment,
     )
-    _run(["make", "-j2", "-f", "Vtop.mk", "OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1"], work, environment)
+    _run(
+        ["make", "-j2", "-f", "Vtop.mk", "OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1", "CXX=g++", "LINK=g++"],
+        work,
+        environment,
+    )
     for path in [*work.glob("*.o"), *work.glob("*.a"), *work.glob("*.gch")]:
         path.unlink()
 
