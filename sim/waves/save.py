@@ -19,7 +19,8 @@ __all__ = ["GROUPS", "MARKER_NAMES", "Markers", "write_save_file"]
 _TOP = "flushpoint_tb"
 _WINDOW = (1600, 1000)
 _SIGNALS_WIDTH = 250
-_WAVE_PIXELS = 1200  # of the window's width, without the signal names and the frames
+_WAVE_PIXELS = 1250  # of the window's width, without the signal names and the frames
+_FRAME_PIXELS = 200  # GTKWave's zoom is -log2 of the time units in that many pixels
 _MARGIN = 0.08  # of the span of the markers, on either side
 _LEAST_CYCLES = 40  # around a lone marker
 
@@ -38,13 +39,13 @@ MARKER_NAMES = ("hand-off", "flush", "corrupted")
 
 #: Group name, colour, and its rows: probe channel and field. ``last`` is the name of the channel's latest event.
 GROUPS: tuple[tuple[str, GTKWColor, tuple[tuple[str, str], ...]], ...] = (
-    ("CPU", GTKWColor.green, (("cpu", "last"), ("cpu", "addr"), ("csr", "last"))),
+    ("CPU", GTKWColor.green, (("cpu", "last"), ("cpu", "addr"))),
     ("D-cache", GTKWColor.blue, (("d_fill", "last"), ("d_line", "last"), ("d_line", "addr"), ("d_wb", "last"))),
     ("I-cache", GTKWColor.indigo, (("fetch", "last"), ("i_line", "last"))),
     ("maintenance", GTKWColor.violet, (("maint", "last"), ("maint", "addr"))),
     ("bus", GTKWColor.normal, (("mem", "last"), ("mem", "addr"), ("mem", "data"))),
     ("DMA", GTKWColor.orange, (("dma", "last"), ("dma", "addr"))),
-    ("FIFO", GTKWColor.yellow, (("fifo_in", "last"), ("fifo_out", "last"))),
+    ("FIFO", GTKWColor.yellow, (("fifo_in", "addr"), ("fifo_out", "last"), ("fifo_out", "addr"))),
     ("device", GTKWColor.red, (("dev", "last"), ("dev", "addr"))),
 )
 
@@ -88,8 +89,8 @@ def write_save_file(
         gtkw.savefile(str(save.absolute()))
         gtkw.timestart(time(first))
         gtkw.size(*_WINDOW)
-        # GTKWave's zoom is -log2(time units per pixel).
-        gtkw.zoom_markers(-math.log2(cycles * period_ns * 1000 / _WAVE_PIXELS), times[2], **dict(zip("abc", times, strict=True)))
+        zoom = -math.log2(cycles * period_ns * 1000 / _WAVE_PIXELS * _FRAME_PIXELS)
+        gtkw.zoom_markers(zoom, times[2], **dict(zip("abc", times, strict=True)))
         for letter, name, at in zip("ABC", MARKER_NAMES, times, strict=True):
             if at >= 0:
                 print(f"[markername] {letter}{name}", file=file)
