@@ -47,7 +47,15 @@ class MemoryPool:
         self._freed: set[int] = set()
 
     def allocate(
-        self, length: int, *, alignment: int = 64, offset: int = 0, exclusive: bool = False, what: str = "buffer"
+        self,
+        length: int,
+        *,
+        alignment: int = 64,
+        offset: int = 0,
+        exclusive: bool = False,
+        what: str = "buffer",
+        above: int | None = None,
+        below: int | None = None,
     ) -> int:
         """The address of ``length`` free bytes.
 
@@ -57,6 +65,7 @@ class MemoryPool:
         offset : bytes past an aligned address, for experiments with buffers that begin inside a line or a page.
         exclusive : also set aside the rest of the first and last aligned unit, so that nobody shares a line or page.
         what : name of the block in error texts.
+        above, below : the block lies in ``[above, below)``; None is the window's end. For devices that do not reach everything.
 
         Raises
         ------
@@ -68,9 +77,10 @@ class MemoryPool:
         if alignment & (alignment - 1):
             raise PoolError(f"alignment must be a power of two, not {alignment}")
         check_integer("offset", offset, 0, max(alignment - 1, 0), error=PoolError)
-        floor = self._first
+        floor = self._first if above is None else max(self._first, above)
+        end = self._end if below is None else min(self._end, below)
         for block in [*self._blocks, None]:
-            ceiling = self._end if block is None else block.first
+            ceiling = end if block is None else min(block.first, end)
             start = -(-floor // alignment) * alignment
             address = start + offset
             if not exclusive and offset and address - alignment >= floor:
@@ -85,10 +95,10 @@ class MemoryPool:
                 self._freed.discard(address)
                 return address
             if block is not None:
-                floor = block.last
+                floor = max(floor, block.last)
         raise PoolError(
             f"length must fit a free gap of the memory window [{self._first:#010x}, {self._end:#010x}) "
-            f"({self.free_bytes} bytes free in all), not {length} (for the {what})"
+            f"({self.free_bytes} bytes free in all), not {length} (for the {what}{_bounds(above, below)})"
         )
 
     def free(self, address: int) -> None:
@@ -114,3 +124,8 @@ class MemoryPool:
     @property
     def free_bytes(self) -> int:
         return self._end - self._first - sum(block.last - block.first for block in self._blocks)
+
+
+def _bounds(above: int | None, below: int | None) -> str:
+    low = "" if above is None else f", above {above:#010x}"
+    return low if below is None else f"{low}, below {below:#010x}"
