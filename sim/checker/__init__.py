@@ -5,8 +5,7 @@ It imports no scenario, no reference model and no simulator. :func:`check` decid
 driver could do, not what this run's luck did.
 """
 
-from sim.record import Run
-
+from .engine import check
 from .findings import Access, Finding, Party, Severity
 from .replay import check_directory
 from .report import render, render_all
@@ -26,10 +25,3 @@ __all__ = [
     "render",
     "render_all",
 ]
-
-
-def check(run: Run) -> list[Finding]:
-    """All findings of one run, in the order in which the rules were broken; empty for a correct driver."""
-    from .engine import Engine
-
-    return Engine(run).run()

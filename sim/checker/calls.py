@@ -9,14 +9,19 @@ from sim.record import Event
 from .findings import Site
 from .state import Range, line_masks, merge
 
-__all__ = ["Flush", "OpenCall", "Pio", "Transfer", "mdl_ranges", "pairs", "succeeded"]
+__all__ = ["CommonBuffer", "Flush", "Mapping", "OpenCall", "Pio", "Transfer", "adapter_id", "mdl_ranges", "pairs", "succeeded"]
 
 Draft = Any
 
 
 @dataclass
 class OpenCall:
-    """A call between its begin and end records. ``maintained``: line ranges of maintenance commands that completed inside."""
+    """A call between its begin and end records.
+
+    ``parent`` is the enclosing call of the same execution context (in logs without ``parent``: the newest call in progress).
+    ``thread``, ``role`` and ``irql`` describe the context; ``irql`` is None where the interface has none. ``maintained``: how
+    many maintenance commands completed inside. ``site`` is ``(file, line, function)``.
+    """
 
     number: int
     name: str
@@ -24,6 +29,10 @@ class OpenCall:
     site: Site | None
     cycle: int
     position: int
+    parent: "OpenCall | None" = None
+    thread: int = 0
+    role: str = "thread"
+    irql: int | None = None
     maintained: int = 0
     transfer: "Transfer | None" = None
     flushed: list["Transfer"] = field(default_factory=list)
@@ -166,6 +175,26 @@ class Pio:
         return ("P", self.number)
 
 
+@dataclass
+class Mapping:
+    """MapTransfer or GetScatterGatherList: ``ranges`` is the whole MDL chain, ``part`` the mapped bytes of it."""
+
+    call: OpenCall
+    ranges: list[Range]
+    part: list[Range]
+    write: bool
+    list_id: Any = None
+
+
+@dataclass
+class CommonBuffer:
+    """AllocateCommonBuffer."""
+
+    number: Any
+    range: Range
+    cached: bool
+
+
 def flag(value: bool) -> str:
     return "TRUE" if value else "FALSE"
 
@@ -178,6 +207,12 @@ def pairs(ranges: Any) -> list[Range]:
 def mdl_ranges(mdl: Any) -> list[Range]:
     """Ranges of a logged MDL chain, in the chain's order; None gives nothing."""
     return [] if not mdl else [(int(a), int(n)) for a, n in mdl.get("ranges", ())]
+
+
+def adapter_id(call: "OpenCall") -> Any:
+    """Id of the adapter that a call is about."""
+    adapter = call.args.get("adapter")
+    return adapter.get("id") if isinstance(adapter, dict) else adapter
 
 
 def succeeded(status: Any) -> bool:
