@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Bounce buffers: memory that the device reaches, in the place of a buffer that it does not.
 
-Behind the map registers of the WDK and the swiotlb of Linux. The CPU copies through its cache, so the bounce bytes owe the cache work
-that the buffer itself would owe; the pool does it. The buffer's own lines never meet the device, so they owe none. ::
+Behind the map registers of the WDK and the swiotlb of Linux. The CPU copies through its cache, so the bounce bytes owe the
+cache work that the buffer itself would owe; the pool does it. The buffer's own lines never meet the device, so they owe none. ::
 
     slot = await pool.map([(address, 100)], False, reach=16)   # copies in, cleans
     ...                                                        # the device works on [slot.address, slot.address + 100)
@@ -12,6 +12,7 @@ that the buffer itself would owe; the pool does it. The buffer's own lines never
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .bus import Attribute
 from .errors import ArgumentError, PoolError, check_flag, check_integer
@@ -89,7 +90,7 @@ class BouncePool:
         pairs = _pairs(ranges)
         if mode == "always" or any(address + length > platform.reach_end(reach) for address, length in pairs):
             return True
-        if contiguous and any(a + n != b for (a, n), (b, _) in zip(pairs, pairs[1:], strict=False)):
+        if contiguous and any(a + n != b for (a, n), (b, _) in pairwise(pairs)):
             return True
         if mode != "unaligned" or write_to_device or platform.coherent:
             return False

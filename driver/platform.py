@@ -84,8 +84,8 @@ class HalOptions:
     clean_before_read : v3 MapTransferEx also cleans and invalidates before a device-to-memory transfer. Off: to the letter
         of v3. (The table has the row; the v3 interface is not built yet.)
     bounce : when a transfer goes through a bounce buffer: ``"needed"`` (the device does not reach the buffer, or takes one
-        contiguous range and the buffer is in pieces), ``"unaligned"`` (also when a device-to-memory buffer does not begin and end on a
-        line), ``"always"``.
+        contiguous range and the buffer is in pieces), ``"unaligned"`` (also when a device-to-memory buffer does not begin and
+        end on a line), ``"always"``.
     bounce_bytes : most bytes of bounce buffers that one owner holds at a time.
     bounce_copies_whole : device-to-memory bounce buffers begin with whatever was there and are copied back whole. A device that
         writes less then changes bytes it never wrote (rule R52).

@@ -110,7 +110,7 @@ def test_a_short_device_write_changes_nothing_else_unless_copied_back_whole():
 
 
 def test_whole_copies_back_everything_whatever_is_asked_for():
-    bus, _, pool, trace = machine()
+    _, _, pool, trace = machine()
     slot = run(pool.map([(FAR, 100)], False, reach=15, whole=True))
     assert [name for name, *_ in begun(trace)] == ["BounceMap", "clean+invalidate"]  # no copy in
     trace.records.clear()
@@ -219,7 +219,7 @@ def test_bounce_memory_ends():
         run(pool.map([(FAR, 29)], False))
     assert len([1 for name, *_ in begun(trace) if name == "BounceMap"]) == 1
     _, _, pool, _ = machine(reserve=4096)
-    with pytest.raises(PoolError, match="length must fit a free gap .* not 100 .for the bounce buffer, below 0x80001000."):
+    with pytest.raises(PoolError, match=r"not 100 \(for the bounce buffer, below 0x80001000\)"):
         run(pool.map([(FAR, 100)], False, reach=12))
 
 
