@@ -12,7 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Call", "Trace", "caller_site", "driver_source", "library_folder"]
+from .execution import ExecutionContext, current
+
+__all__ = ["Call", "Trace", "caller_site", "driver_source", "is_library", "library_folder"]
 
 _LIBRARY: list[str] = [str(Path(__file__).parent)]
 _DRIVERS: set[str] = set()
@@ -35,10 +37,15 @@ def caller_site() -> tuple[str, int, str]:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if name in _DRIVERS or not (name.startswith("<") or any(_inside(name, folder) for folder in _LIBRARY)):
+        if not is_library(name):
             return name, frame.f_lineno, frame.f_code.co_name
         frame = frame.f_back  # type: ignore[assignment]
     return "?", 0, "?"
+
+
+def is_library(name: str) -> bool:
+    """Whether a source file (a code object's ``co_filename``) belongs to the libraries, whose lines are no sites."""
+    return name not in _DRIVERS and (name.startswith("<") or any(_inside(name, folder) for folder in _LIBRARY))
 
 
 def _inside(name: str, folder: str) -> bool:
@@ -48,8 +55,9 @@ def _inside(name: str, folder: str) -> bool:
 class Call:
     """One interface call in progress; ``result`` is set by the callee before the block ends."""
 
-    def __init__(self, trace: "Trace", number: int, name: str):
+    def __init__(self, trace: "Trace", number: int, name: str, context: ExecutionContext):
         self._trace, self.number, self.name, self.result = trace, number, name, None
+        self.context = context
 
     def __enter__(self) -> "Call":
         return self
@@ -62,17 +70,32 @@ class Trace:
     """Ordered log of driver calls. ``clock`` gives the current cycle (``bus.now``).
 
     ``records`` is a list of dicts, ready for JSON: ``{"seq", "phase": "begin" | "end", "call", "name", "cycle",
-    "site": [file, line, function], "args" | "result", "error"}``. ``call`` is the same number in begin and end.
+    "site": [file, line, function], "parent", "thread", "role", "irql", "args" | "result", "error"}``. ``call`` is the same
+    number in begin and end; ``parent`` is the enclosing call of the same context, or None. Calls of several contexts overlap.
+
+    ``main`` is the context of the driver's main coroutine. An interface that has interrupt levels sets ``main.irql``.
     """
 
     def __init__(self, clock=lambda: 0):
         self.clock = clock
         self.records: list[dict[str, Any]] = []
+        self.main = ExecutionContext(0, what="the driver's main coroutine")
         self._numbers = itertools.count(1)
+        self._contexts = itertools.count(1)
+
+    @property
+    def context(self) -> ExecutionContext:
+        """The context that runs now."""
+        return current() or self.main
+
+    def new_context(self, role: str, irql: int | None = None, what: str = "") -> ExecutionContext:
+        """Another context with the next number; run code in it by :func:`driver.execution.in_context`."""
+        return ExecutionContext(next(self._contexts), role, irql, what)
 
     def call(self, name: str, **args: Any) -> Call:
         """Logs the beginning of a call; use as ``with trace.call("KeFlushIoBuffers", mdl=...) as call: ...``."""
-        call = Call(self, next(self._numbers), name)
+        context = current() or self.main
+        call = Call(self, next(self._numbers), name, context)
         self.records.append(
             {
                 "seq": len(self.records),
@@ -81,13 +104,20 @@ class Trace:
                 "name": name,
                 "cycle": self.clock(),
                 "site": list(caller_site()),
+                "parent": context.calls[-1] if context.calls else None,
+                "thread": context.number,
+                "role": context.role,
+                "irql": context.irql,
                 "args": args,
             }
         )
+        context.calls.append(call.number)
         return call
 
     def end(self, call: Call, error: BaseException | None) -> None:
         """Logs the end of a call."""
+        if call.number in call.context.calls:
+            call.context.calls.remove(call.number)
         self.records.append(
             {
                 "seq": len(self.records),
