@@ -45,9 +45,9 @@ def registered(component: wiring.Component, name: str) -> str:
 
 
 def serial(component: wiring.Component, name: str) -> str:
-    """Verilog of ``component`` inside the module ``name`` with five pins, for chips with fewer pins than the block has ports.
+    """Verilog of ``component`` inside the module ``name`` with five pins, for chips that have fewer pins than the block.
 
-    Inputs come from a shift register fed by ``si``; outputs are caught in another one while ``load`` is high, and leave on ``so``.
+    Inputs come from a shift register fed by ``si``; outputs are caught in another one while ``load`` is high and leave on ``so``.
     """
     text, inputs, outputs = _split(component, name)
     ins, outs = sum(port.width for port in inputs), sum(port.width for port in outputs)
