@@ -35,6 +35,7 @@ class AxiCpu:
     accesses : CPU bus accesses so far, of the driver only (one per call that reaches the bus).
     idle_cycles, idle_seconds : simulated cycles and wall time that the driver's main coroutine spent inside
         :meth:`wait_interrupt`.
+    interrupt_delay : cycles between a level that is waited for and the moment that the waiter gets on; 0 after :meth:`begin`.
     """
 
     def __init__(self, dut: Any, data_bytes: int):
@@ -52,6 +53,7 @@ class AxiCpu:
         self.accesses = 0
         self.idle_cycles = 0
         self.idle_seconds = 0.0
+        self.interrupt_delay = 0
 
     def begin(self, epoch_ns: int) -> None:
         """Starts a new run: cycle 0 is the clock edge at ``epoch_ns``; the sites start afresh, no task of before is left."""
@@ -62,6 +64,7 @@ class AxiCpu:
         self.accesses = 0
         self.idle_cycles = 0
         self.idle_seconds = 0.0
+        self.interrupt_delay = 0
 
     @property
     def epoch_ns(self) -> int:
@@ -153,6 +156,8 @@ class AxiCpu:
             while not (level := int(irq.value) & mask):
                 if await First(irq.value_change, timeout) is timeout:
                     raise BusTimeout(what, limit)
+                if self.interrupt_delay and int(irq.value) & mask:
+                    await self.delay(self.interrupt_delay)
             return level
         finally:
             if counts:
