@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from .architecture import ARCHITECTURE_NAMES
 from .bus import Bus
 from .errors import PlatformError, check_flag, check_integer, check_type
 from .maintenance import Op, Target
@@ -83,6 +84,9 @@ class HalOptions:
         device-to-memory transfer, so that lines a speculating CPU filled meanwhile are dropped. Off: to the letter of v1/v2.
     clean_before_read : v3 MapTransferEx also cleans and invalidates before a device-to-memory transfer. Off: to the letter
         of v3. (The table has the row; the v3 interface is not built yet.)
+    architecture : whose tables the HAL follows: ``"wdk"`` (the platform table of this module), or for the Linux DMA API
+        ``"arm"``, ``"arm64"``, ``"riscv"``, ``"mips"`` (:mod:`driver.architecture`).
+    speculates : the CPU may fill lines nobody asked for, so that Linux invalidates after a transfer, too.
     bounce : when a transfer goes through a bounce buffer: ``"needed"`` (the device does not reach the buffer, or takes one
         contiguous range and the buffer is in pieces), ``"unaligned"`` (also when a device-to-memory buffer does not begin and
         end on a line), ``"always"``.
@@ -97,6 +101,8 @@ class HalOptions:
     invalidate_after_read: bool = True
     clean_before_read: bool = True
     line_loop: bool = False
+    architecture: str = "wdk"
+    speculates: bool = True
     bounce: str = "needed"
     bounce_bytes: int = 64 * 1024
     bounce_copies_whole: bool = False
@@ -104,10 +110,11 @@ class HalOptions:
     drain_limit: int = 1_000_000
 
     def __post_init__(self) -> None:
-        for name in ("invalidate_after_read", "clean_before_read", "line_loop", "bounce_copies_whole"):
+        for name in ("invalidate_after_read", "clean_before_read", "line_loop", "speculates", "bounce_copies_whole"):
             check_flag(f"HalOptions.{name}", getattr(self, name), error=PlatformError)
-        if self.bounce not in BOUNCE_MODES:
-            raise PlatformError(f"HalOptions.bounce must be one of {', '.join(BOUNCE_MODES)}, not {self.bounce!r}")
+        for name, known in (("architecture", ARCHITECTURE_NAMES), ("bounce", BOUNCE_MODES)):
+            if getattr(self, name) not in known:
+                raise PlatformError(f"HalOptions.{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         check_integer("HalOptions.bounce_bytes", self.bounce_bytes, 0, 1 << 32, error=PlatformError)
         for name in ("maintenance_limit", "drain_limit"):
             check_integer(f"HalOptions.{name}", getattr(self, name), 1, 1 << 40, error=PlatformError)
@@ -206,5 +213,6 @@ class Platform:
             "coherent_flag": self.coherent,
             "assumed_line_bytes": self.line_bytes,
             "hal": dataclasses.asdict(self.options),
+            "architecture": self.options.architecture,
             "memory": [self.memory_base, self.memory_size],
         }
