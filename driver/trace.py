@@ -1,55 +1,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the driver did, for those who judge it: begin and end of each interface call, with cycle and source line.
 
-The driver writes to a :class:`Trace`; it never reads from one. A *site* is the user's source line that made a call or an
-access: the innermost Python frame outside the libraries (this package and whatever :func:`library_folder` names).
+The driver writes to a :class:`Trace`; it never reads from one.
 """
 
 import itertools
-import os
-import sys
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .checked import note_start
 from .execution import ExecutionContext, current
+from .site import caller_site, driver_source, is_library, library_folder
+from .taint import unchecked_uses
 
 __all__ = ["Call", "Trace", "caller_site", "driver_source", "is_library", "library_folder"]
-
-_LIBRARY: list[str] = [str(Path(__file__).parent)]
-_DRIVERS: set[str] = set()
-
-
-def library_folder(path: str | Path) -> None:
-    """Declares a folder (or file) whose frames are never a site: the BFM, the runner."""
-    text = str(path)
-    if text not in _LIBRARY:
-        _LIBRARY.append(text)
-
-
-def driver_source(path: str | Path) -> None:
-    """Declares one file inside a library folder to be a driver: its lines are sites. (The storage driver of this package.)"""
-    _DRIVERS.add(str(path))
-
-
-def caller_site() -> tuple[str, int, str]:
-    """``(file, line, function)`` of the innermost frame outside the libraries; ``("?", 0, "?")`` if there is none."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not is_library(name):
-            return name, frame.f_lineno, frame.f_code.co_name
-        frame = frame.f_back  # type: ignore[assignment]
-    return "?", 0, "?"
-
-
-def is_library(name: str) -> bool:
-    """Whether a source file (a code object's ``co_filename``) belongs to the libraries, whose lines are no sites."""
-    return name not in _DRIVERS and (name.startswith("<") or any(_inside(name, folder) for folder in _LIBRARY))
-
-
-def _inside(name: str, folder: str) -> bool:
-    return name == folder or name.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 class Call:
@@ -93,7 +57,14 @@ class Trace:
         return ExecutionContext(next(self._contexts), role, irql, what)
 
     def call(self, name: str, **args: Any) -> Call:
-        """Logs the beginning of a call; use as ``with trace.call("KeFlushIoBuffers", mdl=...) as call: ...``."""
+        """Logs the beginning of a call; use as ``with trace.call("KeFlushIoBuffers", mdl=...) as call: ...``.
+
+        An argument that came from memory (:class:`driver.taint.DeviceValue`) and was never compared is logged first, as
+        ``UncheckedUse``; a mapped length that the transfer is started with counts as looked at.
+        """
+        self.note_use(name, **args)
+        if name == "StartTransfer":
+            note_start(args)
         context = current() or self.main
         call = Call(self, next(self._numbers), name, context)
         self.records.append(
@@ -129,6 +100,11 @@ class Trace:
                 "error": None if error is None else f"{type(error).__name__}: {error}",
             }
         )
+
+    def note_use(self, name: str, **args: Any) -> None:
+        """Logs ``UncheckedUse`` for every value among ``args`` that was loaded from memory and never compared, once per load."""
+        for argument, value, source in unchecked_uses(args):
+            self.event("UncheckedUse", source=source, value=value, call=name, argument=argument)
 
     def event(self, name: str, **args: Any) -> None:
         """Logs a call that has no duration."""

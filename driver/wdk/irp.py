@@ -4,6 +4,7 @@
 import enum
 from dataclasses import dataclass, field
 
+from ..checked import CheckedStatus, look
 from .mdl import Mdl
 
 __all__ = ["NTSTATUS", "IoStatusBlock", "Irp", "MajorFunction", "nt_success"]
@@ -26,10 +27,23 @@ class NTSTATUS(enum.IntEnum):
     STATUS_CANCELLED = 0xC000_0120
     STATUS_IO_DEVICE_ERROR = 0xC000_0185
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, CheckedStatus):
+            other.check.seen_from(1)
+        return int.__eq__(self, other) if isinstance(other, int) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        if isinstance(other, CheckedStatus):
+            other.check.seen_from(1)
+        return int.__ne__(self, other) if isinstance(other, int) else NotImplemented
+
+    def __hash__(self) -> int:
+        return int.__hash__(self)
+
 
 def nt_success(status: int) -> bool:
     """Success and informational values: those below 0x80000000 (the macro NT_SUCCESS)."""
-    return status < 0x8000_0000
+    return int(look(status)) < 0x8000_0000
 
 
 class MajorFunction(enum.IntEnum):

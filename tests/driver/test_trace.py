@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import driver.storage
-from driver import trace as module
+from driver import site as module
 from driver.storage import Path as DataPath
 from driver.storage import StorageDriver
 from driver.trace import Trace, caller_site
