@@ -83,7 +83,9 @@ def _new_transfer(book: Book, call: OpenCall, number: int, event: Event) -> Tran
     for before in adapter_calls.unflushed(book, call):
         if before.complete is not None:
             adapter_calls.no_flush(book, before, Access("StartTransfer", call.cycle, call.site))
-    mapping = next((m for m in reversed(book.mappings.get(adapter.get("id"), [])) if intersect(m.ranges, ranges)), None)
+    opened = _open_list_call(book, adapter.get("id"))
+    earlier = [] if opened is not None else book.mappings.get(adapter.get("id"), [])
+    mapping = next((m for m in reversed(earlier) if intersect(m.ranges, ranges)), None)
     buffer = book.buffers.get(args.get("buffer"))
     if buffer is None:
         buffer = next((b for b in book.buffers.values() if intersect([b.range], ranges)), None)
@@ -106,7 +108,15 @@ def _new_transfer(book: Book, call: OpenCall, number: int, event: Event) -> Tran
         transfer.list_id = mapping.list_id
         if mapping.write != write:
             adapter_calls.direction(book, transfer, mapping.call, mapping.write)
+    elif opened is not None and bool(opened.args.get("write_to_device")) != write:
+        adapter_calls.direction(book, transfer, opened, not write)
     return transfer
+
+
+def _open_list_call(book: Book, adapter: Any) -> OpenCall | None:
+    """The list call whose routine starts the device: its mapping is entered when it ends, and no earlier one is meant."""
+    names = ("GetScatterGatherList", "BuildScatterGatherList")
+    return next((c for c in book.calls.values() if c.name in names and adapter_id(c) == adapter), None)
 
 
 def _start_call(book: Book, channel: int, address: int) -> Any:
