@@ -31,6 +31,7 @@ __all__ = ["RunSummary", "Watcher", "run"]
 _POLL_SECONDS = 0.1
 #: Wall time of one scenario on top of its bytes, as a session plans it (only the balance of the sessions depends on it).
 _BASE_COST = 2000
+_PATIENCE = 300.0
 
 
 class Watcher:
@@ -191,6 +192,12 @@ def _models(options: RunOptions, platforms: Sequence[str], watcher: Watcher, mut
     return found
 
 
+def patience(options: RunOptions) -> float:
+    """Seconds of wall time that one scenario may take before its simulator process is stopped: far more than any needs."""
+    per_byte = 0.02 if options.simulator == "icarus" else 0.002
+    return _PATIENCE + per_byte * len(options.payload)
+
+
 def _run_session(
     session: _Session, model: Model, options: RunOptions, payload: Path, folder: Path, report: Callable[[Result], None]
 ) -> None:
@@ -214,9 +221,22 @@ def _run_session(
         }
         failure: list[str] = []
 
-        def simulate(run_dir: Path = run_dir, arguments: dict[str, Any] = arguments, failure: list[str] = failure) -> None:
+        def simulate(
+            run_dir: Path = run_dir,
+            lines: Path = lines,
+            arguments: dict[str, Any] = arguments,
+            failure: list[str] = failure,
+        ) -> None:
             try:
-                run_session(model, "sim.execute:execute", arguments, run_dir, waves=options.waves)
+                run_session(
+                    model,
+                    "sim.execute:execute",
+                    arguments,
+                    run_dir,
+                    waves=options.waves,
+                    timeout=patience(options),
+                    progress=lines,
+                )
             except SessionError as error:
                 failure.append(str(error))
 
