@@ -15,6 +15,7 @@ What the registers do: ``docs/device.md``, ``docs/dma.md``.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .bus import Attribute, BusTimeout
@@ -23,7 +24,7 @@ from .hal import Hal
 from .registers import IRQ
 from .trace import Trace
 
-__all__ = ["DESCRIPTOR_BYTES", "MAX_DESCRIPTORS", "StoragePort", "encode_descriptors"]
+__all__ = ["DESCRIPTOR_BYTES", "MAX_DESCRIPTORS", "PortTransfer", "StoragePort", "encode_descriptors"]
 
 #: Size and alignment of one scatter/gather descriptor in memory, bytes.
 DESCRIPTOR_BYTES = 16
@@ -52,6 +53,25 @@ def encode_descriptors(elements: Sequence[tuple[int, int]], address: int) -> byt
     return b"".join(int(word).to_bytes(4, "little") for word in words)
 
 
+@dataclass(eq=False)
+class PortTransfer:
+    """One DMA transfer that a port started: where, which way, when, and how many bytes it moved once that is known.
+
+    ``started`` and ``ended`` are cycles; ``moved`` and ``ended`` are None while nobody has asked for the end.
+    """
+
+    elements: list[tuple[int, int]]
+    write_to_device: bool
+    byte_offset: int
+    started: int
+    moved: int | None = None
+    ended: int | None = None
+
+    @property
+    def length(self) -> int:
+        return sum(length for _, length in self.elements)
+
+
 class StoragePort:
     """The device's registers, and those of the DMA engine that a start and an interrupt need. One transfer at a time.
 
@@ -67,7 +87,8 @@ class StoragePort:
     device_irq_mask : the device's own line: a command is done or refused. :meth:`acknowledge` and the next command clear it.
     data_register : address of the PIO data port, 32 bits wide.
     capacity : bytes of the device's buffer as the port was told, or None.
-    got, put : what :meth:`expect_read` and :meth:`expect_write` were told.
+    transfers : every DMA transfer started, in order.
+    got, put : what :meth:`expect_read` and :meth:`expect_write` were told: ``(cycle, byte offset, bytes)``.
     """
 
     def __init__(self, hal: Hal, trace: Trace, *, capacity: int | None = None):
@@ -78,14 +99,14 @@ class StoragePort:
         self.irq_mask = 1 << IRQ.BUS_MASTER | sum(1 << (IRQ.SYSTEM_CHANNEL + n) for n in range(channels))
         self.device_irq_mask = 1 << IRQ.DEVICE
         self.data_register: int = hal.regs.dev.pio_data.address
-        self.got: list[tuple[int, bytes]] = []
-        self.put: list[tuple[int, bytes]] = []
+        self.transfers: list[PortTransfer] = []
+        self.got: list[tuple[int, int, bytes]] = []
+        self.put: list[tuple[int, int, bytes]] = []
         # Taken before any driver can have stored to it, and never used through the cache: no flush is owed for it.
         size = MAX_DESCRIPTORS * DESCRIPTOR_BYTES
         self._descriptors = hal.pool.allocate(size, alignment=4096, exclusive=True, what="device's descriptors")
         hal.set_uncached(self._descriptors, size, True)
         self._channel: int | None = None  # None: the bus master
-        self._length = 0
         self._running = False
 
     # -- DMA -------------------------------------------------------------------------------------------------------
@@ -145,7 +166,7 @@ class StoragePort:
         await bm.desc.write(at)
         await bm.mode.write(write_to_device=int(write_to_device))
         with self._started(pairs, write_to_device, adapter, device, buffer, placed):
-            self._channel, self._length, self._running = None, length, True
+            self._begun(None, pairs, write_to_device, byte_offset)
             await bm.ctrl.write(start=1)
             await self._command(_DMA_WRITE if write_to_device else _DMA_READ)
 
@@ -184,7 +205,7 @@ class StoragePort:
         await self._prepare(channel, byte_offset, length)
         with self._started(pairs, write_to_device, adapter, None, None, {}):
             await adapter.arm()
-            self._channel, self._length, self._running = channel, length, True
+            self._begun(channel, pairs, write_to_device, byte_offset)
             await self._command(_DMA_WRITE if write_to_device else _DMA_READ)
 
     async def wait(self, limit: int = 1_000_000) -> None:
@@ -218,7 +239,10 @@ class StoragePort:
             status = await self._status.read()
             if status.error:
                 raise DeviceError(f"{name} stopped on an error at {int(await self.hal.regs.dma.error_addr.read()):#010x}")
-            if status.stopped or status.fields().get("tc") or status.fields().get("done"):
+            if status.fields().get("tc") or status.fields().get("done"):
+                self._ended(self._length)
+                return
+            if status.stopped:
                 return
             if levels & self.device_irq_mask:
                 if (await self.hal.regs.dev.status.read()).error:
@@ -242,6 +266,7 @@ class StoragePort:
         await self._status.clear()
         await regs.dev.status.clear()
         self._running = False
+        self._ended(moved)
         return moved
 
     async def is_pending(self) -> bool:
@@ -308,11 +333,11 @@ class StoragePort:
 
     def expect_read(self, byte_offset: int, data: bytes) -> None:
         """Says that a caller got ``data`` for the device's bytes from ``byte_offset`` on; whoever runs the driver compares."""
-        self.got.append((check_integer("byte_offset", byte_offset, 0, (1 << 32) - 1), bytes(data)))
+        self.got.append((self.hal.bus.now(), check_integer("byte_offset", byte_offset, 0, (1 << 32) - 1), bytes(data)))
 
     def expect_write(self, byte_offset: int, data: bytes) -> None:
         """Says that the device must hold ``data`` from ``byte_offset`` on when the driver has ended."""
-        self.put.append((check_integer("byte_offset", byte_offset, 0, (1 << 32) - 1), bytes(data)))
+        self.put.append((self.hal.bus.now(), check_integer("byte_offset", byte_offset, 0, (1 << 32) - 1), bytes(data)))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -328,6 +353,17 @@ class StoragePort:
     @property
     def _name(self) -> str:
         return "the bus master" if self._channel is None else f"system channel {self._channel}"
+
+    @property
+    def _length(self) -> int:
+        return self.transfers[-1].length if self.transfers else 0
+
+    def _begun(self, channel: int | None, pairs: list[tuple[int, int]], write: bool, byte_offset: int) -> None:
+        self._channel, self._running = channel, True
+        self.transfers.append(PortTransfer(pairs, write, byte_offset, self.hal.bus.now()))
+
+    def _ended(self, moved: int) -> None:
+        self.transfers[-1].moved, self.transfers[-1].ended = moved, self.hal.bus.now()
 
     def _started(
         self, pairs: list[tuple[int, int]], write: bool, adapter: Any, device: Any, buffer: Any, placed: dict[str, Any]
