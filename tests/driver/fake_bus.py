@@ -319,12 +319,12 @@ class FakeBus:
 
     def _on_channel(self, n, value):
         if value & 1:
-            if self.segments.get(n):
+            if self._get(f"ch{n}.status", "busy"):
                 self._set(f"ch{n}.status", error=1)
                 return
             self.segments[n] = [[self.regs[f"ch{n}.addr"], self.regs[f"ch{n}.count"]]]
             self._set(f"ch{n}.status", busy=1)
-        if value & 2 and self.segments.get(n):
+        if value & 2 and self._get(f"ch{n}.status", "busy"):
             self._set(f"ch{n}.status", busy=0, stopped=1)
 
     def _on_bm_ctrl(self, value):
@@ -445,11 +445,14 @@ class FakeBus:
             work[0][0], work[0][1] = address + 1, work[0][1] - 1
             if not work[0][1]:
                 work.pop(0)
+                if path != 4 and self._get(f"ch{path}.mode", "auto_init"):
+                    work.append([self.regs[f"ch{path}.addr"], self.regs[f"ch{path}.count"]])
+                    self._set(status, tc=1)
         if op == 1 and self.sent == self._wanted():
             self._set("dev.status", busy=0, done=1)
         if not work:
             self._set(status, busy=0, **{"done" if path == 4 else "tc": 1})
-        elif self.sent == self._wanted():
+        elif self.sent == self._wanted() and not (path != 4 and work[0][1] == self.regs[f"ch{path}.count"]):
             self._set(status, busy=0, stopped=1)
             if path == 4:
                 self.segments[4] = []
