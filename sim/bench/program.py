@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the bench's agents carry out: a list of steps per agent, written as a hexadecimal file that the agent reads at start.
 
-A step is 160 bits: operation (159:152), ID (151:148), kind of burst (147..145, two bits used), log2 of the beat's bytes (144:142),
-cacheable (141), beats less one (135:128), address (127:96), value (95:64), mask (63:32), argument (31:0).
+A step is 160 bits: operation (159:152), ID (151:148), kind of burst (146:145), log2 of the beat's bytes (144:142), cacheable
+(141), beats less one (135:128), address (127:96), value (95:64), mask (63:32), argument (31:0).
 """
 
 from collections.abc import Sequence

@@ -162,7 +162,7 @@ module axi_agent #(
       if (rvalid & rready) $fwrite(bench.log, "%0d c%0d R %0d %h %0d %0d\n", bench.cycle, NUMBER, rid, rdata, rlast, rresp);
       if (b_end) $fwrite(bench.log, "%0d c%0d B %0d %0d\n", bench.cycle, NUMBER, bid, bresp);
       case (op)
-        END: reached <= 32'hFFFF_FFFF;
+        END: if (idle) reached <= 32'hFFFF_FFFF;
         READ: if (go_ar) pc <= pc + 1;
         WRITE, STORE: if (go_aw) pc <= pc + 1;
         WAIT: if (idle) pc <= pc + 1;

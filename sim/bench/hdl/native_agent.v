@@ -78,7 +78,7 @@ module native_agent #(
       if (rsp_valid && !rsp_we) $fwrite(bench.log, "%0d c%0d R 0 %h 1 %0d\n", bench.cycle, NUMBER, rsp_data, rsp_resp);
       if (rsp_valid && rsp_we) $fwrite(bench.log, "%0d c%0d B 0 %0d\n", bench.cycle, NUMBER, rsp_resp);
       case (op)
-        END: reached <= 32'hFFFF_FFFF;
+        END: if (flying == 0) reached <= 32'hFFFF_FFFF;
         READ, WRITE: if (go) pc <= pc + 1;
         WAIT: if (flying == 0) pc <= pc + 1;
         BARRIER: begin
