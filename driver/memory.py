@@ -8,9 +8,13 @@ from dataclasses import dataclass
 
 from .errors import PoolError, check_integer
 
-__all__ = ["PAGE_BYTES", "Allocation", "MemoryPool"]
+__all__ = ["PAGE_BYTES", "Allocation", "MemoryPool", "OutOfMemory"]
 
 PAGE_BYTES = 4096
+
+
+class OutOfMemory(PoolError):
+    """No gap is large enough, in an allocation that breaks no rule."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class MemoryPool:
         Raises
         ------
         PoolError
-            If an argument breaks its rule or no gap is large enough.
+            If an argument breaks its rule; :class:`OutOfMemory` if no gap is large enough.
         """
         check_integer("length", length, 1, self._end - self._first, error=PoolError)
         check_integer("alignment", alignment, 1, 1 << 20, error=PoolError)
@@ -96,7 +100,7 @@ class MemoryPool:
                 return address
             if block is not None:
                 floor = max(floor, block.last)
-        raise PoolError(
+        raise OutOfMemory(
             f"length must fit a free gap of the memory window [{self._first:#010x}, {self._end:#010x}) "
             f"({self.free_bytes} bytes free in all), not {length} (for the {what}{_bounds(above, below)})"
         )
