@@ -5,6 +5,7 @@ A session (one simulator process) works through a list of scenarios and appends 
 side reads as it grows. If a session dies, the scenario it was in is an error and the rest goes to a new session.
 """
 
+import hashlib
 import json
 import multiprocessing
 import threading
@@ -18,7 +19,7 @@ from typing import Any
 
 from rtl.config import SocConfig
 
-from .build import Model, Mutation, build_model
+from .build import ROOT, Model, Mutation, build_model
 from .options import RunOptions
 from .report.result import Result
 from .scenarios import Scenario
@@ -26,7 +27,7 @@ from .scenarios.layout import scenario_seed
 from .scenarios.model import size_bytes
 from .simulator import SessionError, run_session
 
-__all__ = ["RunSummary", "Watcher", "run"]
+__all__ = ["RunSummary", "Watcher", "run", "sources_digest"]
 
 _POLL_SECONDS = 0.1
 #: Wall time of one scenario on top of its bytes, as a session plans it (only the balance of the sessions depends on it).
@@ -49,12 +50,14 @@ class Watcher:
 
 @dataclass
 class RunSummary:
-    """All results, and what the whole run took (seconds of wall time)."""
+    """All results, and what the whole run took (seconds of wall time). ``sources`` changes with any source of hardware, driver or
+    testbench (:func:`sources_digest`)."""
 
     results: list[Result]
     build_seconds: float = 0.0
     run_seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
+    sources: str = ""
 
     @property
     def passed(self) -> bool:
@@ -157,7 +160,19 @@ def run(options: RunOptions, watcher: Watcher | None = None, *, mutation: Mutati
         build_seconds=built - start,
         run_seconds=time.monotonic() - built,
         versions=versions(options.simulator),
+        sources=sources_digest(),
     )
+
+
+def sources_digest() -> str:
+    """Twelve hex digits that change with any Python or Verilog source of this checkout: results of others are old."""
+    digest = hashlib.sha256()
+    for folder in ("rtl", "driver", "sim"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".v"):
+                digest.update(str(path.relative_to(ROOT)).encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 class _Missing(Exception):

@@ -6,6 +6,7 @@ is there.
 """
 
 import contextlib
+import faulthandler
 import hashlib
 import io
 import json
@@ -40,7 +41,10 @@ _READ_CYCLES = 200_000
 
 
 async def execute(tb: Any, arguments: Mapping[str, Any]) -> None:
-    """Entry of a session: ``jobs`` (:class:`DriverJob` as dicts), ``payload`` and ``results`` (files)."""
+    """Entry of a session: ``jobs`` (:class:`DriverJob` as dicts), ``payload`` and ``results`` (files).
+
+    A run that takes longer than ``stuck_seconds`` says in the file ``stuck`` where it stands; its process is stopped soon after.
+    """
     payload = Path(arguments["payload"]).read_bytes()
     with open(arguments["results"], "a", encoding="utf-8") as lines:
 
@@ -50,7 +54,10 @@ async def execute(tb: Any, arguments: Mapping[str, Any]) -> None:
 
         for values in arguments["jobs"]:
             put({"start": values["name"]})
-            put((await run_driver(tb, DriverJob(**values), payload)).to_dict())
+            with open(arguments["stuck"], "w") as stacks:
+                faulthandler.dump_traceback_later(arguments["stuck_seconds"], file=stacks)
+                put((await run_driver(tb, DriverJob(**values), payload)).to_dict())
+                faulthandler.cancel_dump_traceback_later()
 
 
 async def run_driver(tb: Any, job: DriverJob, payload: bytes) -> DriverRun:

@@ -5,9 +5,9 @@ Start from this file; as it stands, it keeps every rule. Check it with:
 
     python -m sim check THIS_FILE.py
 
-The checker reports every line that would break a rule, even if this run was lucky. Coroutines (``await``) are calls that can touch
-the hardware; the others only keep books. Routine names are those of the Windows Driver Kit, in snake case, arguments
-in the same order.
+The checker reports every line that would break a rule, even if this run was lucky. Coroutines (``await``) are calls that can
+touch the hardware; the others only keep books. Routine names are those of the Windows Driver Kit, in snake case, with their
+arguments in the same order.
 """
 
 from driver.wdk import NTSTATUS, DeviceDescription, DeviceObject, MajorFunction
