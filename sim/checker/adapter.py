@@ -6,14 +6,14 @@ from typing import Any
 
 from . import flushes, landing
 from .book import Book
-from .calls import OpenCall, Transfer, adapter_id, flag, mdl_ranges
+from .calls import Mapping, OpenCall, Transfer, adapter_id, flag, mdl_ranges, succeeded
 from .findings import Access, site_text
-from .state import clip
+from .state import Range, clip, intersect
 
 __all__ = ["begin", "direction", "end", "end_of_run", "no_flush", "unflushed"]
 
 _FLUSHES = ("FlushAdapterBuffers", "PutScatterGatherList", "FlushAdapterBuffersEx")
-_LAST_CHANCE = ("FreeAdapterChannel", "FreeMapRegisters", "PutDmaAdapter")
+_LAST_CHANCE = ("FreeAdapterChannel", "FreeMapRegisters", "FreeAdapterObject", "PutDmaAdapter")
 
 
 def begin(book: Book, call: OpenCall) -> None:
@@ -29,7 +29,8 @@ def begin(book: Book, call: OpenCall) -> None:
 def end(book: Book, call: OpenCall, result: Any, error: Any) -> None:
     """A flush ended; one that returned FALSE, or raised, has promised nothing."""
     if call.name in _FLUSHES:
-        _adapter_flush_ends(book, call, result is not False and not error)
+        good = succeeded(result or 0) if call.name == "FlushAdapterBuffersEx" else result is not False
+        _adapter_flush_ends(book, call, good and not error)
 
 
 def direction(book: Book, transfer: Transfer, call: OpenCall, write: bool) -> None:
@@ -45,9 +46,31 @@ def direction(book: Book, transfer: Transfer, call: OpenCall, write: bool) -> No
     draft.ranges += transfer.ranges
 
 
+def map_direction(book: Book, transfer: Transfer, mapping: Mapping) -> None:
+    """R22: mapped for one direction, used for the other. (A Linux device that writes a TO_DEVICE mapping is R06.)"""
+    if mapping.direction == "BIDIRECTIONAL" or mapping.write == transfer.write:
+        return
+    if mapping.interface != "linux":
+        direction(book, transfer, mapping.call, mapping.write)
+    elif transfer.write:
+
+        def build() -> dict[str, Any]:
+            return {
+                "detail": f"the mapping is FROM_DEVICE, and {transfer.what} reads it",
+                "accesses": [book.called(mapping.call), book.started(transfer)],
+                "missing": f"DMA_TO_DEVICE (or DMA_BIDIRECTIONAL) in the {mapping.call.name} at {site_text(mapping.call.site)}",
+                "transfer": transfer.number,
+            }
+
+        draft = book.note("R22", ("call", mapping.number, transfer.number), build, subjects=[transfer.subject, mapping.subject])
+        draft.ranges += transfer.source
+
+
 def unflushed(book: Book, call: OpenCall) -> Iterator[Transfer]:
     """Transfers of the call's adapter that still owe their flush."""
     number = adapter_id(call)
+    if number is None:
+        return
     for transfer in book.open:
         if (
             transfer.called
@@ -65,7 +88,7 @@ def no_flush(book: Book, transfer: Transfer, who: Access | None) -> None:
         return
 
     def build() -> dict[str, Any]:
-        name = "PutScatterGatherList" if transfer.list_id is not None else "FlushAdapterBuffers"
+        name = transfer.flush_name
         where = "" if who is None else f", before the {who.what} at {site_text(who.site)}"
         detail = (
             f"no {name} after {transfer.what}: what does not fill a chunk of {book.chunk_bytes} bytes stays in the controller"
@@ -90,6 +113,10 @@ def _adapter_flush_begins(book: Book, call: OpenCall) -> None:
     candidates = list(unflushed(book, call))
     if call.name == "PutScatterGatherList" and any(t.list_id == wanted for t in candidates):
         candidates = [t for t in candidates if t.list_id == wanted]
+    elif call.name == "FlushAdapterBuffersEx":
+        # an adapter of version 3 may have several transfers in flight: the flush means those of its bytes
+        part = _part(call)
+        candidates = [t for t in candidates if intersect(t.source, part)] or candidates
     for transfer in candidates:
         said = call.args.get("write_to_device")
         if said is not None and bool(said) != transfer.write:
@@ -123,16 +150,22 @@ def _adapter_flush_ends(book: Book, call: OpenCall, ok: bool) -> None:
             landing.land(book, transfer)
     flushes.adapter_maintained_when_coherent(book, call)
     said = call.args.get("write_to_device")
-    if ok and book.coherent and book.hal.get("invalidate_after_read", True) and said is False:
+    drops = call.name == "FlushAdapterBuffersEx" or book.hal.get("invalidate_after_read", True)
+    if ok and book.coherent and drops and said is False:
         if call.name == "PutScatterGatherList":
             mapping = book.lists.get(call.args.get("list"))
             ranges = mapping.part if mapping is not None else []
         else:
-            args = call.args
-            ranges = clip(mdl_ranges(args.get("mdl")), int(args.get("offset") or 0), int(args.get("length") or 0))
+            ranges = _part(call)
         call.position = book.n + 1
         flushes.virtual(book, call, ranges, [(flushes.INVALIDATE, flushes.D | flushes.I)])
     book.open = [t for t in book.open if not (t.drained and t.flush is not None and t.flush_ok)]
+
+
+def _part(call: OpenCall) -> list[Range]:
+    """The bytes that a flush call names."""
+    args = call.args
+    return clip(mdl_ranges(args.get("mdl")), int(args.get("offset") or 0), int(args.get("length") or 0))
 
 
 # -- end ------------------------------------------------------------------------------------------------------------------

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from rtl.probe import Cause, Kind, Source
 from sim.record import Event, Run
 
-from .calls import CommonBuffer, Flush, Mapping, OpenCall, Pio, Transfer
+from .calls import Bounce, CommonBuffer, Flush, Mapping, OpenCall, Pio, Transfer
 from .drafts import Draft
 from .findings import Access, Party, Severity, Site
 from .rules import RULES
-from .state import Bytes, Line
+from .state import Bytes, Line, Range, line_masks
 
 __all__ = ["Book"]
 
@@ -64,7 +64,10 @@ class Book:
         self.pios: list[Pio] = []
         self.calls: dict[int, OpenCall] = {}
         self.adapters: dict[int, dict[str, Any]] = {}
-        self.mappings: dict[int, list[Mapping]] = {}
+        self.mappings: dict[Any, list[Mapping]] = {}
+        self.bounces: list[Bounce] = []
+        self.control: list[Range] = []
+        self.posted: dict[int, Event] = {}  # beat -> uncached store that memory has not taken yet
         self.lists: dict[int, Mapping] = {}
         self.buffers: dict[int, CommonBuffer] = {}
         self.maint: tuple[Event, int] | None = None
@@ -81,6 +84,10 @@ class Book:
         if line is None:
             line = self.lines[key] = Line(key << self.shift)
         return line
+
+    def is_control(self, line: int, mask: int) -> bool:
+        """Whether any of these bytes of a line is a declared control word."""
+        return any(mask & line_masks([r], self.line_bytes).get(line, 0) for r in self.control) if self.control else False
 
     def of(self, kind: type[T]) -> T:
         """The one instance of ``kind`` that belongs to this run: what a rule family remembers for itself."""

@@ -9,7 +9,19 @@ from sim.record import Event
 from .findings import Site
 from .state import Range, line_masks, merge
 
-__all__ = ["CommonBuffer", "Flush", "Mapping", "OpenCall", "Pio", "Transfer", "adapter_id", "mdl_ranges", "pairs", "succeeded"]
+__all__ = [
+    "Bounce",
+    "CommonBuffer",
+    "Flush",
+    "Mapping",
+    "OpenCall",
+    "Pio",
+    "Transfer",
+    "adapter_id",
+    "mdl_ranges",
+    "pairs",
+    "succeeded",
+]
 
 Draft = Any
 
@@ -20,7 +32,8 @@ class OpenCall:
 
     ``parent`` is the enclosing call of the same execution context (in logs without ``parent``: the newest call in progress).
     ``thread``, ``role`` and ``irql`` describe the context; ``irql`` is None where the interface has none. ``maintained``: how
-    many maintenance commands completed inside. ``site`` is ``(file, line, function)``.
+    many maintenance commands completed inside; ``deferred``: those of the driver's own, which count from the call's end on.
+    ``site`` is ``(file, line, function)``.
     """
 
     number: int
@@ -36,15 +49,17 @@ class OpenCall:
     maintained: int = 0
     transfer: "Transfer | None" = None
     flushed: list["Transfer"] = field(default_factory=list)
-    cache_calls: list["OpenCall"] = field(default_factory=list)
+    deferred: list[tuple[Any, ...]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
 class Transfer:
     """A DMA transfer: from its hand-off to its flush.
 
-    ``masks``: line address to bytes. ``residue`` bytes at its end did not move. ``complete`` is the event; ``drained``: a flush
-    that began after completion left nothing in the FIFO; ``flush``: the interface call that ended it, with its result.
+    ``interface``: ``"wdk"`` (versions 1 and 2), ``"v3"``, ``"linux"`` or ``"bare"``. ``ranges`` are the device's, ``source`` the
+    CPU's buffer: the same, but where it is bounced. ``mapped`` is the whole MDL chain. ``masks``: line address to bytes.
+    ``residue`` bytes at its end did not move. ``complete`` is the event; ``drained``: a flush that began after completion left
+    nothing in the FIFO; ``flush``: the interface call that ended it, with its result.
     """
 
     number: int
@@ -55,9 +70,11 @@ class Transfer:
     site: Site | None = None
     tag: int = 0
     adapter: dict[str, Any] | None = None
+    interface: str = "bare"
+    source: list[Range] = field(default_factory=list)
     mapped: list[Range] = field(default_factory=list)
-    list_id: Any = None
-    buffer: int | None = None
+    mapping: "Mapping | None" = None
+    buffer: Any = None
     common: bool = False
     uncached: bool = False
     auto_init: bool = False
@@ -75,6 +92,7 @@ class Transfer:
     flushes_used: list["Flush"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.source = self.source or self.ranges
         self.remask()
 
     def remask(self) -> None:
@@ -89,6 +107,8 @@ class Transfer:
             if length > residue:
                 ranges.append((address, length - residue))
             residue -= length
+        if self.source is self.ranges:
+            self.source = ranges
         self.ranges = ranges
         self.remask()
 
@@ -115,20 +135,47 @@ class Transfer:
         return bool((self.adapter or {}).get("master", False))
 
     @property
+    def list_id(self) -> Any:
+        """The scatter/gather list that it uses, or None."""
+        return None if self.mapping is None else self.mapping.list_id
+
+    @property
+    def bounced(self) -> bool:
+        """Whether the device works on bounce bytes."""
+        return self.source is not self.ranges
+
+    @property
     def owes_adapter_flush(self) -> bool:
-        """S3, S4: every transfer of an adapter but a bus master's on its common buffer; version 3 has its own rules."""
-        return self.called and self.adapter is not None and self.version < 3 and not (self.common and self.master)
+        """S3, S4: every transfer of an adapter, but a bus master's on its common buffer."""
+        return self.called and self.adapter is not None and not (self.common and self.master)
 
     @property
     def flush_name(self) -> str:
-        if self.version >= 3:
-            return "FlushAdapterBuffersEx"
-        return "FlushAdapterBuffers"
+        """What ends it on its interface."""
+        if self.interface == "linux":
+            return "dma_unmap_single or dma_sync_single_for_cpu"
+        if self.interface == "bare":
+            return "a flush of the DMA controller"
+        if self.list_id is not None:
+            return "PutScatterGatherList"
+        return "FlushAdapterBuffersEx" if self.interface == "v3" else "FlushAdapterBuffers"
+
+    @property
+    def flush_call(self) -> str:
+        """The same, as code."""
+        if self.interface == "linux":
+            return f"dma_unmap_single(dev, ..., DMA_{'TO' if self.write else 'FROM'}_DEVICE) or dma_sync_single_for_cpu"
+        if self.interface == "bare":
+            return self.flush_name
+        return f"{self.flush_name}(Adapter, ..., WriteToDevice={flag(self.write)})"
 
 
 @dataclass(eq=False)
 class Flush:
-    """A KeFlushIoBuffers call, or maintenance that the driver asked for by address. ``left``: bytes no transfer has used yet."""
+    """What made bytes ready for a device: KeFlushIoBuffers, maintenance that the driver asked for by address, or a ``mapping``.
+
+    ``left``: bytes that no transfer has used yet; Linux: bytes that the device still owns.
+    """
 
     number: int
     name: str
@@ -146,6 +193,8 @@ class Flush:
     served_pio: bool = False
     served_dma: bool = False
     mapped: list[Range] = field(default_factory=list)
+    interface: str = "wdk"
+    mapping: "Mapping | None" = None
 
     @property
     def subject(self) -> tuple[str, int]:
@@ -153,7 +202,7 @@ class Flush:
 
     @property
     def text(self) -> str:
-        if self.by_address:
+        if self.by_address or self.mapping is not None:
             return self.name
         return f"KeFlushIoBuffers(Mdl, ReadOperation={flag(self.read)}, DmaOperation={flag(self.dma)})"
 
@@ -175,15 +224,62 @@ class Pio:
         return ("P", self.number)
 
 
-@dataclass
+@dataclass(eq=False)
 class Mapping:
-    """MapTransfer or GetScatterGatherList: ``ranges`` is the whole MDL chain, ``part`` the mapped bytes of it."""
+    """MapTransfer(Ex), a scatter/gather list or dma_map_*: ``ranges`` is the whole MDL chain, ``part`` the mapped bytes of it.
+
+    ``elements`` are the device's ranges where the log names them. Linux: ``owned`` are the bytes (by line) that the device owns,
+    from map or sync for the device to unmap or sync for the CPU, ``given`` those that a sync gave back to the CPU while mapped.
+    ``transferred``: a transfer has used it since it went to the device.
+    """
 
     call: OpenCall
     ranges: list[Range]
     part: list[Range]
-    write: bool
+    direction: str
+    number: int
+    interface: str = "wdk"
     list_id: Any = None
+    context: Any = None
+    elements: list[Range] = field(default_factory=list)
+    owned: dict[int, int] = field(default_factory=dict)
+    given: dict[int, int] = field(default_factory=dict)
+    transferred: bool = False
+
+    @property
+    def write(self) -> bool:
+        """Whether the device only reads."""
+        return self.direction == "TO_DEVICE"
+
+    @property
+    def subject(self) -> tuple[str, int]:
+        return ("M", self.number)
+
+
+@dataclass(eq=False)
+class Bounce:
+    """A bounce buffer: ``range`` stands for the bytes ``source``.
+
+    ``copied`` are its bytes that were copied in, ``delivered`` those that the device wrote, ``changed`` (line of the source to
+    bytes) what the CPU stored into the source since the copy.
+    """
+
+    call: OpenCall
+    source: list[Range]
+    range: Range
+    write: bool
+    whole: bool
+    copied: list[Range] = field(default_factory=list)
+    delivered: list[Range] = field(default_factory=list)
+    changed: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def subject(self) -> tuple[str, int]:
+        return ("B", self.call.number)
+
+    def masks(self, line_bytes: int) -> dict[int, int]:
+        """Bytes of the source by line."""
+        return line_masks(self.source, line_bytes)
 
 
 @dataclass

@@ -7,52 +7,16 @@ from rtl.probe import Kind
 from sim.record import Event
 
 from . import adapter as adapter_calls
-from . import harm, start
+from . import harm, mappings, start
 from .book import Book
-from .calls import CommonBuffer, Mapping, OpenCall, Transfer, adapter_id, mdl_ranges
+from .calls import OpenCall, Transfer
 from .findings import Access
 from .landing import drained, land_line
-from .state import Line, clip, intersect
+from .state import Line, intersect
 
-__all__ = ["EVENTS", "end", "written_back"]
+__all__ = ["EVENTS", "written_back"]
 
 _BUS_MASTER = 4
-
-
-def end(book: Book, call: OpenCall, result: Any, error: Any) -> None:
-    """The books of adapters, mappings and common buffers. A call that raised has given nothing."""
-    if error:
-        return
-    if call.name == "IoGetDmaAdapter":
-        adapter = (result or {}).get("adapter")
-        number = adapter.get("id") if isinstance(adapter, dict) else adapter
-        book.adapters[number] = call.args.get("description") or {}
-    elif call.name in ("MapTransfer", "GetScatterGatherList"):
-        _mapped(book, call, result)
-    elif call.name == "AllocateCommonBuffer":
-        if result:
-            buffer = CommonBuffer(
-                result["buffer"], (int(result["address"]), int(result["length"])), bool(call.args.get("cache_enabled"))
-            )
-            book.buffers[buffer.number] = buffer
-    elif call.name == "FreeCommonBuffer":
-        book.buffers.pop(call.args.get("buffer"), None)
-
-
-def _mapped(book: Book, call: OpenCall, result: Any) -> None:
-    args = call.args
-    whole = mdl_ranges(args.get("mdl"))
-    mapping = Mapping(
-        call,
-        whole,
-        clip(whole, int(args.get("offset") or 0), int(args.get("length") or 0)),
-        bool(args.get("write_to_device")),
-    )
-    if call.name == "GetScatterGatherList":
-        mapping.list_id = (result or {}).get("list")
-        book.lists[mapping.list_id] = mapping
-    book.mappings.setdefault(adapter_id(call), []).append(mapping)
-    del book.mappings[adapter_id(call)][:-16]
 
 
 def _handoff(book: Book, event: Event) -> None:
@@ -77,18 +41,15 @@ def _handoff(book: Book, event: Event) -> None:
 def _new_transfer(book: Book, call: OpenCall, number: int, event: Event) -> Transfer:
     """The transfer that a StartTransfer call hands off. The adapter's transfer before it should have been flushed (R24)."""
     args = call.args
-    adapter = args.get("adapter") or {}
+    adapter = args.get("adapter") or None
     write = bool(event[5] >> 3 & 1)
     ranges = [(int(a), int(n)) for a, n in args.get("ranges") or ()]
-    for before in adapter_calls.unflushed(book, call):
-        if before.complete is not None:
-            adapter_calls.no_flush(book, before, Access("StartTransfer", call.cycle, call.site))
-    opened = _open_list_call(book, adapter.get("id"))
-    earlier = [] if opened is not None else book.mappings.get(adapter.get("id"), [])
-    mapping = next((m for m in reversed(earlier) if intersect(m.ranges, ranges)), None)
+    source = mappings.to_source(book, ranges)
+    mapping = mappings.find(book, call, source)
     buffer = book.buffers.get(args.get("buffer"))
     if buffer is None:
         buffer = next((b for b in book.buffers.values() if intersect([b.range], ranges)), None)
+    number_of = adapter.get("id") if isinstance(adapter, dict) else adapter
     transfer = Transfer(
         number,
         event,
@@ -98,25 +59,24 @@ def _new_transfer(book: Book, call: OpenCall, number: int, event: Event) -> Tran
         site=call.site,
         tag=event[3],
         adapter=adapter,
+        interface=mappings.interface_of(call),
+        source=ranges if source == ranges else source,
         mapped=[] if mapping is None else mapping.ranges,
+        mapping=mapping,
         buffer=None if buffer is None else buffer.number,
         common=buffer is not None or args.get("buffer") is not None,
         uncached=buffer is not None and not buffer.cached,
-        auto_init=bool(book.adapters.get(adapter.get("id"), {}).get("auto_initialize")),
+        auto_init=bool(book.adapters.get(number_of, {}).get("auto_initialize")),
     )
+    for before in adapter_calls.unflushed(book, call):
+        parallel = before.mapping is not None and mapping is not None and before.mapping is not mapping
+        several = parallel and ((before.list_id, before.mapping.context) != (mapping.list_id, mapping.context))
+        if before.complete is not None and not several:
+            adapter_calls.no_flush(book, before, Access("StartTransfer", call.cycle, call.site))
     if mapping is not None:
-        transfer.list_id = mapping.list_id
-        if mapping.write != write:
-            adapter_calls.direction(book, transfer, mapping.call, mapping.write)
-    elif opened is not None and bool(opened.args.get("write_to_device")) != write:
-        adapter_calls.direction(book, transfer, opened, not write)
+        mapping.transferred = True
+        adapter_calls.map_direction(book, transfer, mapping)
     return transfer
-
-
-def _open_list_call(book: Book, adapter: Any) -> OpenCall | None:
-    """The list call whose routine starts the device: its mapping is entered when it ends, and no earlier one is meant."""
-    names = ("GetScatterGatherList", "BuildScatterGatherList")
-    return next((c for c in book.calls.values() if c.name in names and adapter_id(c) == adapter), None)
 
 
 def _start_call(book: Book, channel: int, address: int) -> Any:

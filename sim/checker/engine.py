@@ -10,7 +10,7 @@ from typing import Any
 from rtl.probe import Cause, Kind, Source
 from sim.record import Event, Run
 
-from . import access, adapter, dma, flushes, harm, irp, pio
+from . import access, adapter, dma, flushes, harm, irp, mappings, pio
 from .book import Book
 from .calls import OpenCall
 from .findings import Finding
@@ -22,7 +22,7 @@ __all__ = ["FAMILIES", "Engine", "check"]
 #: The rule families, in the order in which they hear of a call. A family is a module with any of the functions
 #: ``begin(book, call)``, ``end(book, call, result, error)``, ``started(book, transfer)``, ``completed(book, transfer)`` and
 #: ``end_of_run(book)``, and a table ``EVENTS`` of probe kinds to functions ``(book, event)``.
-FAMILIES = (dma, flushes, pio, adapter, irp)
+FAMILIES = (mappings, dma, flushes, pio, adapter, irp)
 
 Handler = Callable[[Event], None]
 
@@ -56,6 +56,7 @@ class Engine(Book):
             Kind.STORE: self._store,
             Kind.UNCACHED_LOAD: self._uncached_load,
             Kind.UNCACHED_STORE: self._uncached_store,
+            Kind.UNCACHED_STORE_DONE: self._uncached_store_done,
             Kind.FETCH: self._fetch,
             Kind.IFILL_REQUEST: self._ifill,
             Kind.FILL_REQUEST: self._fill,
@@ -152,10 +153,14 @@ class Engine(Book):
         if self.memory[0] <= event[4] < self.memory[1]:
             address = event[4] & -self.beat
             self.newest.put(address, event[5], event[6])
+            self.posted[address] = event
             line = self.lines.get(address >> self.shift)
             if line is not None and line.hot:
                 self.cycle = event[0]
                 access.uncached_store(self, line, event[5] << (address & self.low), event)
+
+    def _uncached_store_done(self, event: Event) -> None:
+        self.posted.pop(event[4] & -self.beat, None)
 
     def _fetch(self, event: Event) -> None:
         if event[2] & 1:
@@ -212,11 +217,13 @@ class Engine(Book):
     # -- memory and DMA data ----------------------------------------------------------------------------------------
 
     def _mem_read(self, event: Event) -> None:
-        if event[5] & 15 == Source.DMA_DATA and not event[2] & 1:
+        source = event[5] & 15
+        if source >= Source.DMA_DATA and not event[2] & 1:
             line = self.lines.get(event[4] >> self.shift)
             if line is not None and line.watch:
                 # the record of a read names no strobes; the watched bytes of the transfer are those that count
-                harm.evidence(self, line, event, (1 << self.beat) - 1, "the DMA read", devices=True)
+                how = "the DMA read" if source == Source.DMA_DATA else "the descriptor fetch"
+                harm.evidence(self, line, event, (1 << self.beat) - 1, how, devices=True)
 
     def _mem_write(self, event: Event) -> None:
         if event[2] & 1:
@@ -236,6 +243,8 @@ class Engine(Book):
         elif source == Source.D_WRITEBACK and line is not None and line.watch:
             on_the_way = self.fifo[0].get(address, 0)
             harm.evidence(self, line, event, strobes & ~on_the_way, "the write-back put into memory")
+        elif source == Source.D_UNCACHED:
+            self.posted.pop(address, None)
         if line is not None:
             line.memory = event
 

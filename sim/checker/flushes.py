@@ -10,7 +10,7 @@ from . import harm, pio
 from .book import Book
 from .calls import Flush, OpenCall, mdl_ranges, pairs
 from .findings import Access, Party, Severity, site_text
-from .state import Line, Range, merge, subtract
+from .state import Line, Range, intersect, merge, subtract
 
 __all__ = ["adapter_maintained_when_coherent", "end", "maintained", "virtual"]
 
@@ -32,7 +32,7 @@ def end(book: Book, call: OpenCall, result: Any, error: Any) -> None:
 def maintained(book: Book, begin: Event, at: int) -> None:
     """A maintenance command completed in hardware. ``at``: place of its beginning; later stores are not covered."""
     op, scope, target = begin[5] & 3, begin[5] >> 2 & 3, begin[5] >> 4 & 3
-    call, parent = _context(book)
+    call, parent = _context(book, begin)
     ranges: list[Range] | None
     if scope == 2:
         ranges = None
@@ -52,21 +52,34 @@ def maintained(book: Book, begin: Event, at: int) -> None:
         who = Access(parent.name, parent.cycle, parent.site)
     subjects = [t.subject for t in parent.flushed] if parent is not None else []
     by_address = parent is None
-    _apply(book, op, target, ranges, at, who, subjects, by_address, real=True)
+    if by_address and call is not None:
+        # the driver may rely on it from the call's end on: on bare metal that is the barrier
+        call.deferred.append((op, target, ranges, at, who))
+    else:
+        _apply(book, op, target, ranges, at, who, subjects, by_address, real=True)
 
 
 _NAMES = {0: "nothing", 1: "clean", 2: "invalidate", 3: "clean+invalidate"}
 
 
-def _context(book: Book) -> tuple[OpenCall | None, OpenCall | None]:
+def _context(book: Book, begin: Event) -> tuple[OpenCall | None, OpenCall | None]:
     """The CacheMaintenance call in progress, and the flush call it belongs to (None if the driver asked by address)."""
-    call = next((c for c in reversed(book.calls.values()) if c.name == "CacheMaintenance"), None)
+    found = [c for c in reversed(book.calls.values()) if c.name == "CacheMaintenance"]
+    call = next((c for c in found if intersect(_ranges_of(book, c), [(begin[4], 1)])), found[0] if found else None)
     if call is None:
         # maintenance without a record of its own: it belongs to the flush call in progress
         return None, next((c for c in reversed(book.calls.values()) if c.name in (*_FLUSHING, "AllocateCommonBuffer")), None)
     if call.args.get("requested_by") != "hal":
         return call, None
-    return call, call.parent
+    parent = call.parent
+    while parent is not None and parent.name in ("BounceMap", "BounceCopy", "BounceUnmap") and parent.parent is not None:
+        parent = parent.parent
+    return call, parent
+
+
+def _ranges_of(book: Book, call: OpenCall) -> list[Range]:
+    ranges = call.args.get("ranges")
+    return [(book.memory[0], book.memory[1] - book.memory[0])] if ranges is None else pairs(ranges)
 
 
 def virtual(book: Book, call: OpenCall, ranges: list[Range], steps: Iterable[tuple[int, int]]) -> None:
@@ -132,7 +145,7 @@ def _apply(
                 line.ifill_n, line.ifill = -1, None
             # where the CPU speculates, the I-cache may at once refill from memory that is older than a dirty line
             line.istale = line.istale & line.dirty if book.speculates else 0
-        if line.hot and not (line.flight or line.stale or line.poison or line.lost or line.hazard or line.pio or line.watch):
+        if line.hot and line.is_cold():
             line.hot = False
 
 
@@ -193,12 +206,13 @@ def _ke_flush_done(book: Book, call: OpenCall) -> None:
         worked=worked,
     )
     if not worked or (book.coherent and call.maintained):
-        _wrong_flag(book, flush)
+        wrong_flag(book, flush)
     pio.flushed(book, flush)
-    _remember(book, flush)
+    remember(book, flush)
 
 
-def _remember(book: Book, flush: Flush) -> None:
+def remember(book: Book, flush: Flush) -> None:
+    """A newer flush call over the same bytes replaces the older one."""
     if not flush.served_pio:
         for older in book.flushes:
             older.left = subtract(older.left, flush.left)
@@ -206,7 +220,9 @@ def _remember(book: Book, flush: Flush) -> None:
     book.flushes.append(flush)
 
 
-def _wrong_flag(book: Book, flush: Flush) -> None:
+def wrong_flag(book: Book, flush: Flush) -> None:
+    """R21: the flush did nothing on hardware that is not coherent, or cache work on hardware that is."""
+
     def build() -> dict[str, Any]:
         if book.coherent:
             detail, missing = "cache maintenance on hardware that is coherent", "the platform flag from sys.features.coherent"
@@ -222,15 +238,16 @@ def _wrong_flag(book: Book, flush: Flush) -> None:
 def adapter_maintained_when_coherent(book: Book, call: OpenCall) -> None:
     """FlushAdapterBuffers did cache work on coherent hardware: the same wrong flag."""
     if book.coherent and call.maintained:
-        _wrong_flag(book, Flush(call.number, call.name, call.site, call.cycle, call.position, book.n, [], []))
+        wrong_flag(book, Flush(call.number, call.name, call.site, call.cycle, call.position, book.n, [], []))
 
 
 def _by_address_done(book: Book, call: OpenCall) -> None:
     """End of maintenance that the driver asked for by address: covers a transfer as a flush does, if it is of the D-cache."""
     args = call.args
     op = {"clean": 1, "invalidate": 2, "clean+invalidate": 3}.get(args.get("op"), 0)
-    ranges = args.get("ranges")
-    covered = [(book.memory[0], book.memory[1] - book.memory[0])] if ranges is None else pairs(ranges)
+    for done, target, ranges, at, who in call.deferred:
+        _apply(book, done, target, ranges, at, who, [], True, real=True)
+    covered = _ranges_of(book, call)
     flush = Flush(
         call.number,
         f"maintenance by address ({args.get('op')})",
@@ -245,4 +262,4 @@ def _by_address_done(book: Book, call: OpenCall) -> None:
     )
     pio.flushed(book, flush)
     if args.get("target") != "i":
-        _remember(book, flush)
+        remember(book, flush)

@@ -62,10 +62,13 @@ def _r04(
         if transfer.drained:
             where = f"after the completion of the transfer started at {site_text(transfer.site)}, before the read"
             missing = f"an invalidate of the buffer {where} (HAL option invalidate_after_read, or maintenance by address)"
-            if transfer.common:
+            if transfer.interface in ("linux", "bare"):
+                what = f"{transfer.flush_call}" if transfer.interface == "linux" else "an invalidate of the buffer"
+                missing = f"{what} {where}"
+            elif transfer.common:
                 missing = f"KeFlushIoBuffers(Mdl over the common buffer, TRUE, TRUE) {where}"
         else:
-            missing = f"{_adapter_flush(transfer)} before the read at {site_text(who.site)}"
+            missing = f"{transfer.flush_call} before the read at {site_text(who.site)}"
         return {
             "detail": f"{who.what} of bytes that {transfer.what} wrote: {why}",
             "accesses": [book.started(transfer) if fill is None else book.cpu(fill), who],
@@ -93,8 +96,11 @@ def _filled_before(line: Line, transfer: Transfer) -> Event | None:
 
 
 def letter(book: Book, transfer: Transfer) -> Party | None:
-    """INTERFACE if the driver made every call that versions 1 and 2 demand and the HAL left out the invalidate."""
-    if transfer.adapter is None or transfer.version >= 3:
+    """INTERFACE if the driver made every call that its interface demands and the HAL left out the invalidate."""
+    if transfer.interface == "linux":
+        synced = transfer.flush is not None and not book.hal.get("speculates", True)
+        return Party.INTERFACE if synced else None
+    if transfer.adapter is None or transfer.interface == "v3":
         return None
     if any(flush.by_address for flush in transfer.flushes_used):
         return None
@@ -115,7 +121,7 @@ def use_in_flight(book: Book, line: Line, transfer: Transfer, bytes_: int, who: 
         bytes_ &= remainder(book, transfer).get(line.addr, 0)  # exempt from R24: whole chunks leave by themselves
     if not bytes_:
         return
-    if transfer.called:
+    if transfer.called and transfer.adapter is not None:
         note_r25(
             book,
             transfer,
@@ -148,16 +154,11 @@ def note_r25(
         return {
             "detail": f"{transfer.what} is {'over' if over else 'still running'}, and {how} before {transfer.flush_name}",
             "accesses": [book.started(transfer), who],
-            "missing": f"{_adapter_flush(transfer)} before {who.what} at {site_text(who.site)}",
+            "missing": f"{transfer.flush_call} before {who.what} at {site_text(who.site)}",
             "transfer": transfer.number,
         }
 
     book.note("R25", (transfer.number,), build, line, bytes_, subjects=[transfer.subject])
-
-
-def _adapter_flush(transfer: Transfer) -> str:
-    direction = "TRUE" if transfer.write else "FALSE"
-    return f"{transfer.flush_name}(Adapter, Mdl, ..., WriteToDevice={direction})"
 
 
 def remainder(book: Book, transfer: Transfer) -> dict[int, int]:
@@ -179,7 +180,7 @@ def _r03(book: Book, line: Line, transfer: Transfer, bytes_: int, who: Access) -
             "detail": f"the store dirties a line of {transfer.what}, whose data may still be on its way: the write-back or the "
             "data comes last by chance",
             "accesses": [book.started(transfer), who],
-            "missing": f"{_adapter_flush(transfer)} before the store at {site_text(who.site)}",
+            "missing": f"{transfer.flush_call} before the store at {site_text(who.site)}",
             "transfer": transfer.number,
         }
 

@@ -28,7 +28,7 @@ def _irp_completed(book: Book, call: OpenCall) -> None:
     for transfer in list(book.open):
         if not transfer.called or transfer.superseded or transfer.auto_init:
             continue
-        if whole and not intersect(whole, transfer.ranges):
+        if whole and not intersect(whole, transfer.source):
             continue
         if transfer.active:
             if good:

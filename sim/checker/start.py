@@ -5,7 +5,7 @@ from typing import Any
 
 from . import harm, pio
 from .book import Book
-from .calls import Flush, Transfer, flag
+from .calls import Flush, OpenCall, Transfer, flag, pairs
 from .findings import Access, Party, Severity, site_text
 from .state import Line, intersect, subtract
 
@@ -18,7 +18,7 @@ def check(book: Book, transfer: Transfer, masks: dict[int, int]) -> None:
     transfer.flushes_used = flushes
     _check_lines(book, transfer, masks, flushes)
     if transfer.called:
-        if transfer.version < 3:
+        if transfer.interface == "wdk":
             _check_calls(book, transfer, flushes)
         if not transfer.write and not transfer.common:
             _check_edges(book, transfer)
@@ -55,28 +55,40 @@ def shared(book: Book, transfer: Transfer, line: Line, mask: int) -> None:
 
 
 def _used(book: Book, transfer: Transfer) -> list[Flush]:
-    """Flush calls over bytes of the transfer that no transfer has used; they are used up for these bytes."""
-    used = [flush for flush in book.flushes if intersect(flush.left, transfer.ranges)]
+    """Flush calls over bytes of the transfer that no transfer has used; they are used up for these bytes (not on Linux)."""
+    bytes_ = [*transfer.source, *transfer.ranges] if transfer.bounced else transfer.ranges
+    used = [flush for flush in book.flushes if intersect(flush.left, bytes_)]
     for flush in used:
-        flush.left = subtract(flush.left, transfer.ranges)
         flush.served_dma = True
         flush.mapped = transfer.mapped
+        if flush.interface == "linux":
+            continue
+        flush.left = subtract(flush.left, bytes_)
         if not flush.left:
             book.flushes.remove(flush)
             book.spent = [*book.spent[-7:], flush]
     # a flush that another transfer of the same mapping used up covers less than the mapping (R19)
-    if transfer.mapped and not used:
-        used = [
-            f for f in (*book.spent, *book.flushes) if f.mapped == transfer.mapped and not intersect(f.ranges, transfer.ranges)
-        ]
+    if transfer.mapped and not used and transfer.interface == "wdk":
+        used = [f for f in (*book.spent, *book.flushes) if f.mapped == transfer.mapped and not intersect(f.ranges, bytes_)]
     return used
 
 
 def _fits(flush: Flush, transfer: Transfer) -> bool:
-    return flush.by_address or flush.served_pio or (flush.dma and flush.read != transfer.write)
+    if flush.mapping is not None or flush.by_address or flush.served_pio:
+        return True
+    return flush.dma and flush.read != transfer.write
 
 
 def _wanted(transfer: Transfer) -> str:
+    """The call that makes the buffer ready (PREREAD, PREWRITE) on the transfer's interface."""
+    if transfer.interface == "v3" and not transfer.common:
+        name = "MapTransferEx" if transfer.list_id is None else "GetScatterGatherListEx"
+        return f"{name}(Adapter, ..., WriteToDevice={flag(transfer.write)})"
+    if transfer.interface == "linux":
+        way = "DMA_TO_DEVICE" if transfer.write else "DMA_FROM_DEVICE"
+        return f"{'dma_map_single' if transfer.mapping is None else 'dma_sync_single_for_device'}(dev, ..., {way})"
+    if transfer.interface == "bare":
+        return f"{'clean' if transfer.write else 'clean+invalidate'} of the buffer"
     mdl = "Mdl over the common buffer" if transfer.common else "Mdl"
     return f"KeFlushIoBuffers({mdl}, ReadOperation={flag(not transfer.write)}, DmaOperation=TRUE)"
 
@@ -140,8 +152,8 @@ def _check_lines(book: Book, transfer: Transfer, masks: dict[int, int], flushes:
             harm.meets(book, line, mask & ~line.stale, start)
         # the device reads only its own bytes, but a write-back overwrites the whole line
         if line.dirty & mask if transfer.write else line.dirty:
-            _dirty_at_start(book, transfer, rule, line, mask, flushes)
-    if transfer.called and transfer.version < 3:
+            _dirty_at_start(book, transfer, "R15" if book.is_control(address, mask) else rule, line, mask, flushes)
+    if transfer.called and not (transfer.common and transfer.interface in ("v3", "linux")):
         _uncovered(book, transfer, rule, flushes)
 
 
@@ -157,8 +169,14 @@ def _dirty_at_start(book: Book, transfer: Transfer, rule: str, line: Line, mask:
     touching = [f for f in flushes if intersect(f.ranges, [(line.addr, book.line_bytes)])]
     in_time = [f for f in touching if f.end > line.store_n]
     subjects = [transfer.subject, *(f.subject for f in flushes)]
-    never = {"R08", "R10", "R12", "R17", "R19", "R20", "R21", "R22", "R23"}
-    if in_time:
+    never = {"R05", "R06", "R08", "R10", "R12", "R16", "R17", "R19", "R20", "R21", "R22", "R23"}
+    party = None
+    if waiting := _unawaited(book, line):
+        _r16_maintenance(book, transfer, line, mask, waiting, subjects)
+        never.discard("R16")
+    elif in_time and _to_the_letter(book, transfer, in_time[-1]):
+        party = Party.INTERFACE
+    elif in_time:
         never -= {_unfinished(book, transfer, line, mask, in_time[-1], subjects)}
     elif flushes and not touching:
         never.discard("R19")
@@ -168,21 +186,57 @@ def _dirty_at_start(book: Book, transfer: Transfer, rule: str, line: Line, mask:
     elif line.pio & mask and transfer.write:
         subjects += [p.subject for p in book.pios if intersect(p.ranges, [(line.addr, book.line_bytes)])]
         never.discard("R17")
+    if transfer.mapping is not None:
+        subjects.append(transfer.mapping.subject)
+        if transfer.interface == "linux":
+            never -= {"R05", "R06", "R22"}  # noted at the store, and at the start
 
     def build() -> dict[str, Any]:
         wanted = f"{_wanted(transfer)} after the store at {site_text(store.site)}, before the StartTransfer at "
         wanted += site_text(transfer.site)
         detail = f"{transfer.what} starts while stores to its buffer may still be dirty in the D-cache"
-        if touching and not in_time:
+        if party is not None:
+            detail += "; the map cleans nothing before a read (version 3 to the letter)"
+            wanted = "the HAL's option clean_before_read: clean+invalidate when a buffer is mapped for a read"
+        elif touching and not in_time:
             flush = touching[-1]
             detail += f"; the {flush.name} at {site_text(flush.site)} came before the store at {site_text(store.site)}"
             wanted = f"{wanted} (the one at {site_text(flush.site)} is too early)"
         elif not transfer.called:
-            what = "clean" if transfer.write else "clean+invalidate"
-            wanted = f"{what} of the buffer after the store at {site_text(store.site)}, before the start"
+            wanted = f"{_wanted(transfer)} after the store at {site_text(store.site)}, before the start"
         return {"detail": detail, "accesses": [store, book.started(transfer)], "missing": wanted, "transfer": transfer.number}
 
-    transfer.start_finding = book.note(rule, (transfer.number,), build, line, mask, subjects=subjects, never=never)
+    transfer.start_finding = book.note(rule, (transfer.number,), build, line, mask, subjects=subjects, never=never, party=party)
+
+
+def _to_the_letter(book: Book, transfer: Transfer, flush: Flush) -> bool:
+    """Version 3 to the letter does nothing before a read."""
+    return flush.interface == "v3" and not transfer.write and not book.hal.get("clean_before_read", True)
+
+
+def _unawaited(book: Book, line: Line) -> OpenCall | None:
+    """Maintenance of the line that has begun after the last store, and that nobody has waited for."""
+    for call in book.calls.values():
+        if call.name == "CacheMaintenance" and call.position > line.store_n and call.args.get("target") != "i":
+            ranges = call.args.get("ranges")
+            if ranges is None or intersect(pairs(ranges), [(line.addr, book.line_bytes)]):
+                return call
+    return None
+
+
+def _r16_maintenance(
+    book: Book, transfer: Transfer, line: Line, mask: int, call: OpenCall, subjects: list[tuple[str, int]]
+) -> None:
+    def build() -> dict[str, Any]:
+        return {
+            "detail": f"{transfer.what} starts before the maintenance of its buffer is known to be done",
+            "accesses": [book.called(call), book.started(transfer)],
+            "missing": f"a barrier (dsb) between the maintenance at {site_text(call.site)} and the start at "
+            f"{site_text(transfer.site)}",
+            "transfer": transfer.number,
+        }
+
+    book.note("R16", (transfer.number,), build, line, mask, subjects=subjects)
 
 
 def _edge_store(book: Book, transfer: Transfer, line: Line, mask: int, store: Access) -> None:
@@ -232,8 +286,13 @@ def _unfinished(book: Book, transfer: Transfer, line: Line, mask: int, flush: Fl
 
 def _uncovered(book: Book, transfer: Transfer, rule: str, flushes: list[Flush]) -> None:
     """Bytes that no flush call covers: no call at all, or (R19) a call that is too short."""
+    if book.control and rule != "R13" and not subtract(transfer.ranges, book.control):
+        return  # control words: only what is dirty counts
+    flushes = [f for f in flushes if f.interface == transfer.interface or f.by_address or transfer.interface == "v3"]
     covered = [r for f in flushes for r in f.ranges]
-    missing = subtract(transfer.ranges, covered)
+    waiting = [c for c in book.calls.values() if c.name == "CacheMaintenance"]
+    covered += [r for c in waiting for r in (transfer.source if c.args.get("ranges") is None else pairs(c.args["ranges"]))]
+    missing = subtract(transfer.source, covered)
     if not missing:
         return
     partly = [f for f in flushes if _fits(f, transfer)] or flushes
@@ -241,12 +300,12 @@ def _uncovered(book: Book, transfer: Transfer, rule: str, flushes: list[Flush]) 
         flush = partly[-1]
 
         def build_short() -> dict[str, Any]:
-            done, whole = sum(n for _, n in flush.ranges), sum(n for _, n in transfer.mapped or transfer.ranges)
+            done, whole = sum(n for _, n in flush.ranges), sum(n for _, n in transfer.mapped or transfer.source)
             return {
                 "detail": f"the {flush.name} at {site_text(flush.site)} covers {done} of {whole} bytes of the buffer of "
                 f"{transfer.what}",
                 "accesses": [book.called(flush), book.started(transfer)],
-                "missing": f"{_wanted(transfer)} over the whole MDL chain at {site_text(flush.site)}",
+                "missing": f"{_wanted(transfer)} over the whole buffer at {site_text(flush.site)}",
                 "transfer": transfer.number,
             }
 
@@ -272,8 +331,14 @@ def _uncovered(book: Book, transfer: Transfer, rule: str, flushes: list[Flush]) 
 
 
 def _check_edges(book: Book, transfer: Transfer) -> None:
-    """R09: bytes of somebody else in the first or last line. Pieces of one MDL may share a line with each other."""
-    ranges = transfer.mapped or transfer.ranges
+    """R09: bytes of somebody else in the first or last line. Pieces of one MDL may share a line with each other.
+
+    Bounce bytes share their lines with nobody.
+    """
+    ranges = transfer.mapped or transfer.source
+    if transfer.bounced:
+        direct = intersect(transfer.source, transfer.ranges)
+        ranges = [r for r in ranges if intersect([r], direct)]
     loose = [(a, n) for a, n in ranges if a & book.low or (a + n) & book.low]
     loose = [
         (a, n)

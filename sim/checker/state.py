@@ -28,15 +28,17 @@ class Line:
     the newest data, in the I-cache), ``poison`` (memory itself may have been overwritten with old bytes), ``lost`` (CPU
     bytes that an invalidate may have discarded), ``hazard`` (device bytes that a write-back of this line would overwrite).
 
-    ``pio``: bytes of a PIO read that still owe their flush. ``flight``: transfers whose bytes are on their way. ``watch``:
-    findings that wait for evidence. What the cache really held: ``present``, ``pending`` (write-backs without an answer),
-    ``left`` (last event that took the line out), ``memory`` (last write there).
+    ``claims``: Linux mappings and bounce buffers that forbid some accesses. ``pio``: bytes of a PIO read that still owe their
+    flush. ``flight``: transfers whose bytes are on their way. ``watch``: findings that wait for evidence. What the cache really
+    held: ``present``, ``pending`` (write-backs without an answer), ``left`` (last event that took the line out), ``memory`` (last
+    write there).
 
     ``hot`` is true if an access must look at more than the maybe-dirty and maybe-filled fields.
     """
 
     __slots__ = (
         "addr",
+        "claims",
         "dirty",
         "dirty_first",
         "fill",
@@ -82,7 +84,13 @@ class Line:
         self.unsure = self.hot = False
         self.stale_of = self.istale_of = self.poison_of = self.lost_by = self.hazard_of = self.pio_of = None
         self.flight: list[Any] = []
+        self.claims: list[Any] = []
         self.watch: list[Any] = []
+
+    def is_cold(self) -> bool:
+        """Whether nothing waits for an access any more."""
+        waiting = self.flight or self.claims or self.watch
+        return not (waiting or self.stale or self.poison or self.lost or self.hazard or self.pio)
 
 
 class Bytes:
