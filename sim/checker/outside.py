@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Bytes beyond the buffer: R47 (the device's writes) and R50 (the slack of a common buffer's last page).
+
+These need the events: what the device really wrote, and which bytes the CPU really touched.
+"""
+
+from typing import Any
+
+from rtl.probe import Kind, Source
+from sim.record import Event
+
+from .book import Book
+from .calls import OpenCall, Transfer
+from .findings import Severity, site_text
+from .ledger import COMMON_FREE, Buffer, ledger, tell, who
+from .state import Range, intersect, mask_ranges, merge, subtract
+
+__all__ = ["EVENTS", "Outside", "begin", "end_of_run", "started"]
+
+
+class Outside:
+    """Per transfer number: the bytes it may write, taken at its hand-off."""
+
+    def __init__(self) -> None:
+        self.allowed: dict[int, list[Range]] = {}
+        self.beats: dict[int, dict[int, int]] = {}  # transfer -> beat address -> strobes that are allowed
+
+
+def started(book: Book, transfer: Transfer) -> None:
+    """A hand-off. What is mapped, bounced or common now is what the device may write; else what the driver said it starts."""
+    known = ledger(book)
+    allowed = known.reachable() if transfer.called and known.complete else []
+    book.of(Outside).allowed[transfer.number] = allowed or (merge(transfer.ranges) if transfer.called else [])
+
+
+def begin(book: Book, call: OpenCall) -> None:
+    """What is freed is nobody's buffer any more; a start beyond a common buffer's end is R50."""
+    if call.name == "StartTransfer":
+        _start(book, call)
+    elif call.name in COMMON_FREE or call.name == "FreeMemory":
+        known, outside = ledger(book), book.of(Outside)
+        address = call.args.get("address")
+        gone = [(b.dma, b.room) for b in known.buffers if b.freed is None and address in (b.address, b.dma)]
+        gone += [(b.address, b.length) for b in known.memory if b.freed is None and b.address == address]
+        for transfer in [t for t in book.open if t.active] if gone else ():
+            outside.allowed[transfer.number] = subtract(outside.allowed.get(transfer.number, []), gone)
+            outside.beats.pop(transfer.number, None)
+
+
+def _written(book: Book, event: Event) -> None:
+    write = event[5] >> 31
+    if write:
+        return
+    transfer = book.by_tag.get(event[3])
+    if transfer is not None:
+        _check(book, transfer, event, event[5] & 0x7FFF_FFFF)
+
+
+def _cut_through(book: Book) -> None:
+    """There no push announces the bytes: one pass over memory's own records, the newest transfer before each counts."""
+    transfers = [t for t in book.transfers if not t.write]
+    for event in book.record.events if transfers else ():
+        if event[1] == Kind.MEM_WRITE and event[5] & 15 == Source.DMA_DATA and not event[2] & 1:
+            newest = next((t for t in reversed(transfers) if t.handoff[0] <= event[0]), None)
+            if newest is not None:
+                book.cycle = event[0]
+                _check(book, newest, event, event[5] >> 8)
+
+
+def _check(book: Book, transfer: Transfer, event: Event, strobes: int) -> None:
+    outside = book.of(Outside)
+    allowed = outside.allowed.get(transfer.number)
+    if not allowed:
+        return
+    address = event[4] & -book.beat
+    cache = outside.beats.setdefault(transfer.number, {})
+    good = cache.get(address)
+    if good is None:
+        good = 0
+        for start, length in intersect(allowed, [(address, book.beat)]):
+            good |= (1 << start + length - address) - (1 << start - address)
+        cache[address] = good
+    wrong = strobes & ~good
+    if wrong:
+        _wrote(book, transfer, event, address, wrong)
+
+
+def _wrote(book: Book, transfer: Transfer, event: Event, address: int, wrong: int) -> None:
+    ranges = list(mask_ranges(address, wrong))
+    draft = tell(
+        book,
+        "R47",
+        (transfer.number,),
+        f"{transfer.what} writes {ranges[0][0]:#010x}, which belongs to no buffer that is mapped for the device",
+        f"address and length of the mapped buffer in the start at {site_text(transfer.site)}",
+        [book.started(transfer)],
+        subjects=[transfer.subject],
+        transfer=transfer.number,
+    )
+    draft.ranges = merge([*draft.ranges, *ranges])
+    value = event[6] >> 8 * (ranges[0][0] - address) & 0xFF
+    draft.see(f"the device wrote {value:#04x} to byte {ranges[0][0]:#010x} (cycle {event[0]})")
+    draft.severity = Severity.SEEN
+
+
+EVENTS = {Kind.PUSH: _written}
+
+
+# -- R50 ------------------------------------------------------------------------------------------------------------------
+
+
+def _slack(buffer: Buffer, *, dma: bool = False) -> Range:
+    start = buffer.dma if dma else buffer.address
+    return (start + buffer.length, buffer.room - buffer.length)
+
+
+def _start(book: Book, call: OpenCall) -> None:
+    ranges = [(int(a), int(n)) for a, n in call.args.get("ranges") or ()]
+    for buffer in ledger(book).buffers:
+        if buffer.freed is None and intersect(ranges, [(buffer.dma, buffer.length)]):
+            beyond = intersect(ranges, [_slack(buffer, dma=True)])
+            if beyond:
+                draft = _beyond(book, buffer, who(call), "the transfer", beyond)
+                draft.subjects.add(("C", call.number))
+
+
+def _beyond(book: Book, buffer: Buffer, access: Any, what: str, ranges: list[Range]) -> Any:
+    draft = tell(
+        book,
+        "R50",
+        (buffer.call.number,),
+        f"{what} goes beyond the {buffer.length} bytes that the {buffer.call.name} at {site_text(buffer.call.site)} asked for",
+        f"a longer {buffer.call.name} at {site_text(buffer.call.site)}: what follows in the page is not the driver's",
+        [who(buffer.call), access],
+        subjects=[("C", buffer.call.number)],
+    )
+    draft.ranges = merge([*draft.ranges, *ranges])
+    return draft
+
+
+_CPU = frozenset({int(Kind.LOAD), int(Kind.STORE), int(Kind.UNCACHED_LOAD), int(Kind.UNCACHED_STORE), int(Kind.FETCH)})
+
+
+def end_of_run(book: Book) -> None:
+    """R50 of the CPU: one pass over the events, only if there is a common buffer with slack. R47 of a cut-through FIFO."""
+    if book.cut_through:
+        _cut_through(book)
+    slack = [(b, *_slack(b)) for b in ledger(book).buffers if b.room > b.length]
+    if not slack:
+        return
+    low, high = min(start for _, start, _ in slack), max(start + length for _, start, length in slack)
+    for n, event in enumerate(book.record.events):
+        if not low - book.beat < event[4] < high or event[1] not in _CPU or not event[3]:
+            continue  # tag 0 is the test harness
+        address = event[4] & -book.beat
+        for buffer, start, length in slack:
+            if buffer.first <= n and (buffer.last is None or n < buffer.last):
+                touched = intersect(mask_ranges(address, event[5] & (1 << book.beat) - 1), [(start, length)])
+                if touched:
+                    book.cycle = event[0]
+                    _beyond(book, buffer, book.cpu(event), f"the {book.cpu(event).what}", touched)
