@@ -138,11 +138,14 @@ class Harness:
             f"  {module} #({parameters}) agent_{name}(.clk(clk), .rst(rst), .others(others), .reached({reached}), {ports});"
         )
 
-    def manager(self, prefix: str) -> str:
-        """An AXI agent at a subordinate port of a block; returns its program's name, ``cpu<number>`` (events: ``c<number>``)."""
+    def manager(self, prefix: str, irq: str = "32'd0") -> str:
+        """An AXI agent at a subordinate port of a block; returns its program's name, ``cpu<number>`` (events: ``c<number>``).
+
+        ``irq`` is the wire with its interrupt levels.
+        """
         number = sum(name.startswith("cpu") for name in self._programs)
         parameters = f".DATA({self.width}), .ID({self._id_width(prefix)}), .SEED({101 + number}), .NUMBER({number})"
-        self._agent(f"cpu{number}", "axi_agent", parameters, self._bus(prefix, manager=True))
+        self._agent(f"cpu{number}", "axi_agent", parameters, f".irq({irq}), {self._bus(prefix, manager=True)}")
         return f"cpu{number}"
 
     def native(self, prefix: str) -> str:

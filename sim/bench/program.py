@@ -10,7 +10,21 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-__all__ = ["Op", "Step", "barrier", "delay", "maintain", "pattern", "poll", "read", "store", "wait", "write", "write_program"]
+__all__ = [
+    "Op",
+    "Step",
+    "barrier",
+    "delay",
+    "interrupt",
+    "maintain",
+    "pattern",
+    "poll",
+    "read",
+    "store",
+    "wait",
+    "write",
+    "write_program",
+]
 
 
 class Op(IntEnum):
@@ -25,6 +39,7 @@ class Op(IntEnum):
     POLL = 6  # single reads, one after the other, until the masked value is seen
     STORE = 7  # one beat with ``value`` in each 32-bit lane
     MAINTAIN = 8  # a maintenance command, until it is done
+    IRQ = 9  # until an interrupt of ``mask`` is there
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,11 @@ def wait() -> Step:
 def barrier(number: int) -> Step:
     """Until all agents have come to this number; numbers rise from 1."""
     return Step(Op.BARRIER, argument=number)
+
+
+def interrupt(mask: int) -> Step:
+    """Until one of these interrupt levels is high."""
+    return Step(Op.IRQ, mask=mask)
 
 
 def delay(cycles: int) -> Step:

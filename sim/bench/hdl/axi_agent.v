@@ -5,7 +5,7 @@
 module axi_agent #(
     parameter DATA = 64,
     parameter ID = 4,
-    parameter LENGTH = 16384,
+    parameter LENGTH = 65536,
     parameter [31:0] SEED = 1,
     parameter NUMBER = 0
 ) (
@@ -13,6 +13,7 @@ module axi_agent #(
     input rst,
     input [31:0] others,  // the lowest barrier that all agents have reached
     output reg [31:0] reached,
+    input [31:0] irq,
     output awvalid,
     input awready,
     output [ID-1:0] awid,
@@ -48,7 +49,7 @@ module axi_agent #(
   `include "bench_pattern.vh"
   localparam BYTES = DATA / 8;
   localparam PENDING = 64;
-  localparam [7:0] END = 0, READ = 1, WRITE = 2, WAIT = 3, BARRIER = 4, DELAY = 5, POLL = 6, STORE = 7;
+  localparam [7:0] END = 0, READ = 1, WRITE = 2, WAIT = 3, BARRIER = 4, DELAY = 5, POLL = 6, STORE = 7, IRQ = 9;
 
   reg [159:0] steps[0:LENGTH-1];
   integer pc;
@@ -166,6 +167,7 @@ module axi_agent #(
         READ: if (go_ar) pc <= pc + 1;
         WRITE, STORE: if (go_aw) pc <= pc + 1;
         WAIT: if (idle) pc <= pc + 1;
+        IRQ: if ((irq & mask) != 0) pc <= pc + 1;
         BARRIER: begin
           reached <= argument;
           if (others >= argument) pc <= pc + 1;
