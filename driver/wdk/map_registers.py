@@ -122,7 +122,7 @@ class Mapper:
         for group in groups:
             length = sum(size for _, size in group)
             if not self._pool.needed(group, write_to_device, reach=self._reach, contiguous=self.contiguous):
-                device += group
+                device.append((group[0][0], length))  # one piece, or several that follow each other
                 direct += group
             else:
                 if registers is None:

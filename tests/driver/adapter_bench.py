@@ -80,7 +80,7 @@ class Bench:
 
     def names(self, phase="begin"):
         """Names of the calls in order, without what the HAL does and without what the driver looked at."""
-        hidden = {"CacheMaintenance", "ResultChecked"}
+        hidden = {"CacheMaintenance", "ResultChecked", "MmBuildMdlForNonPagedPool"}
         return [r["name"] for r in self.kernel.trace.records if r["phase"] == phase and r["name"] not in hidden]
 
     def result(self, name):
