@@ -9,17 +9,26 @@ A routine that the kernel calls inside a driver's call (AdapterControl, a list r
 another role and interrupt level: :meth:`ExecutionContext.acting`.
 """
 
+import itertools
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any
 
-__all__ = ["ROLES", "ExecutionContext", "current", "in_context"]
+__all__ = ["ROLES", "ExecutionContext", "current", "in_context", "level_name"]
 
 #: What a context can be, as the call log names it.
 ROLES = ("thread", "isr", "dpc", "adapter-control", "list-control", "completion", "cancel")
 
 _current: "ExecutionContext | None" = None
+_order = itertools.count(1)
+
+
+def level_name(irql: int | None) -> str:
+    """``"PASSIVE_LEVEL"``, ``"APC_LEVEL"``, ``"DISPATCH_LEVEL"``, ``"DIRQL 5"``; ``"no IRQL"`` where the interface has none."""
+    if irql is None:
+        return "no IRQL"
+    return ("PASSIVE_LEVEL", "APC_LEVEL", "DISPATCH_LEVEL")[irql] if irql < 3 else f"DIRQL {irql}"
 
 
 class ExecutionContext:
@@ -27,13 +36,31 @@ class ExecutionContext:
 
     Members: ``number`` (0 the driver's main coroutine, then in order of creation), ``role`` (one of :data:`ROLES`, or the name
     of an internal helper that makes no calls), ``irql`` (0 PASSIVE, 1 APC, 2 DISPATCH, from 3 on device levels; None where the
-    interface has none), ``calls`` (numbers of its open calls, outermost first), ``what`` (its name in error texts).
+    interface has none), ``calls`` (numbers of its open calls, outermost first), ``what`` (its name in error texts), ``since``
+    (grows with each change of level: who came to a level first), ``waits`` (it waits and does not hold the CPU), ``floor`` (the
+    level its present routine was called at), ``moved`` (called after each change of level), ``holds_cancel_lock`` (a cancel
+    routine that has not given the lock back).
     """
 
     def __init__(self, number: int, role: str = "thread", irql: int | None = None, what: str = ""):
-        self.number, self.role, self.irql = number, role, irql
+        self.number, self.role = number, role
         self.what = what or f"{role} {number}"
         self.calls: list[int] = []
+        self.waits = self.holds_cancel_lock = False
+        self.moved: Callable[[], None] | None = None
+        self._irql, self.since, self.floor = irql, next(_order), irql or 0
+
+    @property
+    def irql(self) -> int | None:
+        """The interrupt level. Setting it does not check anything; see :mod:`driver.wdk.dispatcher`."""
+        return self._irql
+
+    @irql.setter
+    def irql(self, value: int | None) -> None:
+        changed = value != self._irql
+        self._irql, self.since = value, next(_order) if changed else self.since
+        if changed and self.moved is not None:
+            self.moved()
 
     @property
     def level(self) -> int:
@@ -58,17 +85,17 @@ class Acting:
     def __init__(self, context: ExecutionContext, role: str, irql: int | None):
         self._context, self._role = context, role
         self._irql = irql if irql is None or context.irql is None else max(irql, context.irql)
-        self._before: tuple[str, int | None] | None = None
+        self._before: tuple[str, int | None, int] | None = None
 
     def __enter__(self) -> ExecutionContext:
         context = self._context
-        self._before = context.role, context.irql
-        context.role, context.irql = self._role, self._irql
+        self._before = context.role, context.irql, context.floor
+        context.role, context.irql, context.floor = self._role, self._irql, self._irql or 0
         return context
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._before is not None:
-            self._context.role, self._context.irql = self._before
+            self._context.role, self._context.irql, self._context.floor = self._before
 
 
 def current() -> ExecutionContext | None:

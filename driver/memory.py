@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""First-fit allocation in the memory window: buffers, common buffers, descriptors.
+"""First-fit allocation in the memory window: buffers, common buffers, descriptors. What kind of memory a buffer is.
 
 Virtual, physical and bus address are the same number on this machine. The pool only keeps books: it never touches memory.
 """
@@ -7,10 +7,14 @@ Virtual, physical and bus address are the same number on this machine. The pool 
 from dataclasses import dataclass
 
 from .errors import PoolError, check_integer
+from .trace import Trace
 
-__all__ = ["PAGE_BYTES", "Allocation", "MemoryPool", "OutOfMemory"]
+__all__ = ["KINDS", "PAGE_BYTES", "Allocation", "KindedMemory", "MemoryPool", "OutOfMemory"]
 
 PAGE_BYTES = 4096
+
+#: Kinds of memory that a driver can hold. All of them are alike to the hardware: that is why nobody notices.
+KINDS = ("nonpaged", "paged", "stack", "static", "kmalloc", "vmalloc", "module")
 
 
 class OutOfMemory(PoolError):
@@ -133,3 +137,55 @@ class MemoryPool:
 def _bounds(above: int | None, below: int | None) -> str:
     low = "" if above is None else f", above {above:#010x}"
     return low if below is None else f"{low}, below {below:#010x}"
+
+
+class KindedMemory:
+    """Memory as a driver takes it: each block has a kind, and the call log knows of it.
+
+    Parameters
+    ----------
+    pool : where the bytes come from.
+    trace : gets ``AllocateMemory`` and ``FreeMemory``.
+    """
+
+    def __init__(self, pool: MemoryPool, trace: Trace):
+        self._pool, self._trace = pool, trace
+        self._kinds: dict[int, tuple[int, str]] = {}  # address -> length, kind
+
+    def allocate(
+        self,
+        length: int,
+        kind: str,
+        *,
+        alignment: int = 64,
+        offset: int = 0,
+        exclusive: bool = False,
+        what: str = "buffer",
+    ) -> int:
+        """A block of one of the :data:`KINDS`; where it lies is as in :meth:`MemoryPool.allocate`.
+
+        Raises
+        ------
+        PoolError
+            If the kind does not exist, an argument breaks its rule, or no gap is large enough.
+        """
+        if kind not in KINDS:
+            raise PoolError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+        with self._trace.call("AllocateMemory", length=length, kind=kind, what=what) as call:
+            address = self._pool.allocate(length, alignment=alignment, offset=offset, exclusive=exclusive, what=what)
+            self._kinds[address] = length, kind
+            call.result = {"address": address, "length": length}
+            return address
+
+    def free(self, address: int) -> None:
+        """Gives a block back; raises :class:`PoolError` for an address that is not allocated, or was freed already."""
+        with self._trace.call("FreeMemory", address=address):
+            self._pool.free(address)
+            self._kinds.pop(address, None)
+
+    def kind_of(self, address: int, length: int = 1) -> str | None:
+        """The kind of the first block that holds a byte of the range; None for memory that somebody else owns."""
+        for start, (size, kind) in sorted(self._kinds.items()):
+            if start < address + length and address < start + size:
+                return kind
+        return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..bus import Bus
+from ..checked import NullChecked
 from ..checked import CheckedInt, CheckedStatus
 from ..cpu import Cpu
 from ..errors import AdapterError, MdlError, check_flag, check_integer, check_type
@@ -71,7 +72,7 @@ async def settled(value: Any) -> Any:
     return await value if inspect.isawaitable(value) else value
 
 
-class AdapterBase:
+class AdapterBase(NullChecked):
     """See :class:`~driver.wdk.dma_adapter.DmaAdapter`."""
 
     def __init__(self, kernel: AdapterKernel, device_object: DeviceObject, description: DeviceDescription):

@@ -2,7 +2,9 @@
 """I/O request packets and their status block."""
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..checked import CheckedStatus, look
 from .mdl import Mdl
@@ -14,6 +16,7 @@ class NTSTATUS(enum.IntEnum):
     """The status values this package uses, with their public numbers."""
 
     STATUS_SUCCESS = 0x0000_0000
+    STATUS_TIMEOUT = 0x0000_0102
     STATUS_PENDING = 0x0000_0103
     STATUS_DEVICE_BUSY = 0x8000_0011
     STATUS_UNSUCCESSFUL = 0xC000_0001
@@ -66,7 +69,8 @@ class Irp:
     """One request.
 
     ``byte_offset`` is the position on the device, ``length`` the bytes wanted (those of ``mdl_address``'s chain unless
-    given). ``detail`` is a sentence for people about a status that is not success; the interface has no such field.
+    given). ``cancel`` is set by IoCancelIrp, ``cancel_irql`` is what the cancel routine gives to IoReleaseCancelSpinLock.
+    ``detail`` is a sentence for people about a status that is not success; the interface has no such field.
     """
 
     id: int
@@ -76,6 +80,10 @@ class Irp:
     length: int = 0
     io_status: IoStatusBlock = field(default_factory=IoStatusBlock)
     completed: bool = False
+    cancel: bool = False
+    cancel_irql: int = 0
+    cancel_routine: Callable[..., Any] | None = None
+    device_object: Any = None
     detail: str = ""
 
     @property

@@ -66,7 +66,7 @@ class Disk:
 
     def calls(self, *without):
         """Names of the interface calls, in order, without maintenance."""
-        hidden = {"CacheMaintenance", "GetDmaAlignment", "ResultChecked", *without}
+        hidden = {"CacheMaintenance", "GetDmaAlignment", "MmBuildMdlForNonPagedPool", "ResultChecked", *without}
         return [r["name"] for r in self.kernel.trace.records if r["phase"] == "begin" and r["name"] not in hidden]
 
 
