@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..bus import Bus
-from ..checked import NullChecked
-from ..checked import CheckedInt, CheckedStatus
+from ..checked import CheckedInt, CheckedStatus, NullChecked
 from ..cpu import Cpu
 from ..errors import AdapterError, MdlError, check_flag, check_integer, check_type
 from ..hal import Hal
