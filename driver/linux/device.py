@@ -152,6 +152,8 @@ class Device:
             if check_gfp(gfp) & GFP_DMA:
                 place["below"] = self.platform.reach_end(self.dma_bits)
             try:
+                if length > self.hal.pool.free_bytes:
+                    raise OutOfMemory(f"size must be at most what is left, {self.hal.pool.free_bytes} bytes, not {length}")
                 address = self.hal.pool.allocate(length, what=what, **place)
             except OutOfMemory:
                 return Null(self.trace, call.number, kind)

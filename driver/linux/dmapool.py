@@ -19,8 +19,8 @@ _SMALLEST = 4  # bytes; the kernel keeps its own list in free blocks
 class DmaPool(NullChecked):
     """struct dma_pool. ``size`` is the block's after rounding up to ``align``; ``used`` are the blocks that are allocated."""
 
-    def __init__(self, name: str, dev: Device, size: int, align: int, boundary: int, call: int):
-        self.name, self.dev, self.id = name, dev, dev.hal.number()
+    def __init__(self, name: str, dev: Device, number: int, size: int, align: int, boundary: int, call: int):
+        self.name, self.dev, self.id = name, dev, number
         self.size, self.align, self.boundary = size, align, boundary
         self.used: dict[int, DmaBuffer] = {}
         self.destroyed = False
@@ -67,7 +67,8 @@ def dma_pool_create(name: str, dev: Device, size: int, align: int = 0, boundary:
     """
     check_type("name", name, str)
     check_device(dev)
-    with dev.call("dma_pool_create", name=name, length=size, align=align, boundary=boundary, pool=None) as call:
+    number = dev.hal.number()
+    with dev.call("dma_pool_create", pool=number, what=name, length=size, align=align, boundary=boundary) as call:
         for what, value in (("size", size), ("align", align), ("boundary", boundary)):
             check_integer(what, value, 0, 1 << 32)
         step = align or 1
@@ -75,7 +76,7 @@ def dma_pool_create(name: str, dev: Device, size: int, align: int = 0, boundary:
         limit = boundary or max(block, PAGE_BYTES)
         if not size or step & (step - 1) or (limit & (limit - 1) and boundary) or limit < block:
             return Null(dev.trace, call.number, "dma_pool_create")
-        pool = DmaPool(name, dev, block, step, limit, call.number)
+        pool = DmaPool(name, dev, number, block, step, limit, call.number)
         call.result = {"pool": pool.id}
         return pool
 
