@@ -9,7 +9,7 @@ from typing import Any
 
 from sim.record import Event
 
-from . import harm, pio
+from . import harm, ownership, pio
 from .book import Book
 from .calls import Transfer
 from .findings import Access, Severity, site_text
@@ -24,6 +24,8 @@ def read(book: Book, line: Line, event: Event) -> None:
     if event[3]:
         who = book.cpu(event)
         _in_flight(book, line, mask, who, event, "reads")
+        if line.claims:
+            ownership.loaded(book, line, mask, event)
         harm.meets(book, line, mask, who)
     if line.watch:
         harm.evidence(book, line, event, event[5], f"{book.cpu(event)} returned")
@@ -60,6 +62,8 @@ def store(book: Book, line: Line, mask: int, event: Event) -> None:
     line.hazard &= ~mask
     if event[3]:
         _in_flight(book, line, mask, who, event, "writes")
+        if line.claims:
+            ownership.stored(book, line, mask, event)
     for transfer in line.flight:
         bytes_ = transfer.masks.get(line.addr, 0)
         if transfer.write or transfer.uncached:
@@ -81,6 +85,8 @@ def uncached_store(book: Book, line: Line, mask: int, event: Event) -> None:
     """An uncached store goes to memory: it races with the device like a cached one."""
     if event[3]:
         _in_flight(book, line, mask, book.cpu(event), event, "writes")
+        if line.claims:
+            ownership.stored(book, line, mask, event)
 
 
 def _in_flight(book: Book, line: Line, mask: int, who: Access, event: Event, verb: str) -> None:
@@ -94,8 +100,8 @@ def _in_flight(book: Book, line: Line, mask: int, who: Access, event: Event, ver
 def _touch(book: Book, line: Line, transfer: Transfer, bytes_: int, who: Access, event: Event, verb: str) -> None:
     """The CPU touches bytes of a transfer that is not over."""
     if transfer.active:
-        if transfer.common:
-            return  # polling and copying while the device runs is what common buffers are for
+        if transfer.common or book.is_control(line.addr, bytes_):
+            return  # polling and copying while the device runs is what common buffers and control words are for
         severity = Severity.POSSIBLE
         if transfer.write and verb == "reads":
             severity = Severity.WARNING  # both sides only read
@@ -111,7 +117,7 @@ def _touch(book: Book, line: Line, transfer: Transfer, bytes_: int, who: Access,
 
         if verb == "reads" and not transfer.write:
             transfer.reads.append(event)  # what the device delivers later tells whether this was old
-        book.note("R05", (transfer.number, verb), build, line, bytes_, severity=severity, subjects=[transfer.subject])
+        book.note("R05", (transfer.number, verb), build, line, bytes_, severity=severity, subjects=transfer.subjects)
     elif not transfer.write:
         harm.use_in_flight(book, line, transfer, bytes_, who, verb)
 
@@ -127,4 +133,5 @@ def _neighbour(book: Book, line: Line, transfer: Transfer, bytes_: int, mask: in
         }
 
     never = {"R24", "R25", "R27"} if transfer.active else ()
-    book.note("R10", (transfer.number,), build, line, bytes_ | mask, subjects=[transfer.subject], never=never)
+    rule = "R15" if book.is_control(line.addr, bytes_ | mask) else "R10"
+    book.note(rule, (transfer.number,), build, line, bytes_ | mask, subjects=transfer.subjects, never=never)

@@ -85,6 +85,21 @@ class Book:
             line = self.lines[key] = Line(key << self.shift)
         return line
 
+    def byte(self, address: int) -> int | None:
+        """Newest value of a byte, if known."""
+        return self.newest.value(address & -self.beat, address & self.beat - 1)
+
+    def origin(self, address: int) -> str:
+        """Who wrote the newest value of a byte: a store, with its line, or a beat of a DMA transfer; "" if unknown."""
+        event = self.newest.origin(address & -self.beat, address & self.beat - 1)
+        if event is None:
+            return ""
+        if event[1] in (Kind.PUSH, Kind.MEM_WRITE):
+            transfer = self.by_tag.get(event[3])
+            who = "the device" if transfer is None or event[1] == Kind.MEM_WRITE else f"DMA transfer {transfer.number}"
+            return f"{who}, beat {event[4]:#010x}, cycle {event[0]}"
+        return str(self.cpu(event))
+
     def is_control(self, line: int, mask: int) -> bool:
         """Whether any of these bytes of a line is a declared control word."""
         return any(mask & line_masks([r], self.line_bytes).get(line, 0) for r in self.control) if self.control else False

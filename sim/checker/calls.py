@@ -122,6 +122,12 @@ class Transfer:
         return ("T", self.number)
 
     @property
+    def subjects(self) -> list[tuple[str, int]]:
+        """The transfer, and on Linux the mapping, whose misuse is noted apart."""
+        mapping = self.mapping if self.interface == "linux" else None
+        return [self.subject] if mapping is None else [self.subject, mapping.subject]
+
+    @property
     def active(self) -> bool:
         """Between hand-off and completion."""
         return self.complete is None
@@ -276,6 +282,11 @@ class Bounce:
     @property
     def subject(self) -> tuple[str, int]:
         return ("B", self.call.number)
+
+    @property
+    def owner(self) -> OpenCall:
+        """The call that mapped it: the driver's, where the log names it."""
+        return self.call.parent or self.call
 
     def masks(self, line_bytes: int) -> dict[int, int]:
         """Bytes of the source by line."""

@@ -199,7 +199,7 @@ def written_back(book: Book, line: Line, event: Event) -> None:
             "transfer": transfer.number,
         }
 
-    book.note("R03", (transfer.number,), build, line, line.hazard, subjects=[transfer.subject])
+    book.note("R03", (transfer.number,), build, line, line.hazard, subjects=transfer.subjects)
 
 
 def _flush_begin(book: Book, event: Event) -> None:

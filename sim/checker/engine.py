@@ -10,7 +10,7 @@ from typing import Any
 from rtl.probe import Cause, Kind, Source
 from sim.record import Event, Run
 
-from . import access, adapter, dma, flushes, harm, irp, mappings, pio
+from . import access, adapter, control, copies, dma, flushes, harm, irp, mappings, ownership, pio
 from .book import Book
 from .calls import OpenCall
 from .findings import Finding
@@ -22,7 +22,7 @@ __all__ = ["FAMILIES", "Engine", "check"]
 #: The rule families, in the order in which they hear of a call. A family is a module with any of the functions
 #: ``begin(book, call)``, ``end(book, call, result, error)``, ``started(book, transfer)``, ``completed(book, transfer)`` and
 #: ``end_of_run(book)``, and a table ``EVENTS`` of probe kinds to functions ``(book, event)``.
-FAMILIES = (mappings, dma, flushes, pio, adapter, irp)
+FAMILIES = (mappings, dma, flushes, pio, adapter, irp, ownership, copies, control)
 
 Handler = Callable[[Event], None]
 
@@ -137,7 +137,7 @@ class Engine(Book):
         if self.speculates or line.ifill_n >= 0:
             line.istale |= mask
             line.istale_of = None
-        self.newest.put(address, strobes, event[6])
+        self.newest.put(address, strobes, event[6], event)
         if line.hot:
             self.cycle = event[0]
             access.store(self, line, mask, event)
@@ -152,7 +152,7 @@ class Engine(Book):
     def _uncached_store(self, event: Event) -> None:
         if self.memory[0] <= event[4] < self.memory[1]:
             address = event[4] & -self.beat
-            self.newest.put(address, event[5], event[6])
+            self.newest.put(address, event[5], event[6], event)
             self.posted[address] = event
             line = self.lines.get(address >> self.shift)
             if line is not None and line.hot:
@@ -235,7 +235,7 @@ class Engine(Book):
             have = fifo.get(address, 0)
             fresh = strobes & ~have
             if fresh:  # cut-through: no push announced these bytes
-                self.newest.put(address, fresh, event[6])
+                self.newest.put(address, fresh, event[6], event)
             if have & ~strobes:
                 fifo[address] = have & ~strobes
             elif have:
@@ -254,7 +254,7 @@ class Engine(Book):
         fifo = self.fifo[write]
         fifo[address] = fifo.get(address, 0) | strobes
         if not write:
-            self.newest.put(address, strobes, event[6])
+            self.newest.put(address, strobes, event[6], event)
 
     def _drain(self, event: Event) -> None:
         # Toward memory the memory's own record counts. Discarded bytes have no record here: they stay owed for good.

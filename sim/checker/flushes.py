@@ -131,6 +131,7 @@ def _apply(
                 if line.dirty and covered and not op & CLEAN:
                     line.lost |= line.dirty & ~line.hazard  # what the device overwrites anyway is no loss
                     whose = [*subjects, *([line.hazard_of.subject] if line.hazard and line.hazard_of else [])]
+                    whose += [claim.subject for claim in line.claims]
                     line.lost_by = (book.cpu(line.store), who, whose, real)
                     line.dirty = 0
                     line.hot = True
@@ -174,7 +175,7 @@ def _commits_old(book: Book, line: Line, who: Access, by_address: bool) -> None:
         build,
         line,
         line.hazard,
-        subjects=[transfer.subject],
+        subjects=transfer.subjects,
         never={"R02", "R13"} if own else (),
         party=harm.letter(book, transfer) if start is None else None,
     )

@@ -82,7 +82,7 @@ def _r04(
         build,
         line,
         bytes_,
-        subjects=[transfer.subject],
+        subjects=transfer.subjects,
         latent=latent,
         party=letter(book, transfer),
     )
@@ -158,7 +158,7 @@ def note_r25(
             "transfer": transfer.number,
         }
 
-    book.note("R25", (transfer.number,), build, line, bytes_, subjects=[transfer.subject])
+    book.note("R25", (transfer.number,), build, line, bytes_, subjects=transfer.subjects)
 
 
 def remainder(book: Book, transfer: Transfer) -> dict[int, int]:
@@ -184,7 +184,7 @@ def _r03(book: Book, line: Line, transfer: Transfer, bytes_: int, who: Access) -
             "transfer": transfer.number,
         }
 
-    book.note("R03", (transfer.number,), build, line, bytes_, subjects=[transfer.subject])
+    book.note("R03", (transfer.number,), build, line, bytes_, subjects=transfer.subjects)
 
 
 def observed_by_caller(book: Book, line: Line, mask: int, call: OpenCall) -> None:
@@ -215,9 +215,10 @@ def evidence(book: Book, line: Line, event: Event, strobes: int, how: str, *, de
         if bytes_ and not draft.latent:
             n = (bytes_ & -bytes_).bit_length() - 1
             right, got = book.newest.value(address, n), event[6] >> 8 * n & 0xFF
-            text = f"{how} {got:#04x} for byte {address + n:#010x}, newest is {right:#04x} (cycle {event[0]})"
-            if devices:
-                text = f"{how} returned {got:#04x} for byte {address + n:#010x}, newest is {right:#04x} (cycle {event[0]})"
+            origin = book.origin(address + n)
+            newest = f"{right:#04x}" + (f" ({origin})" if origin else "")
+            text = f"{how}{' returned' if devices else ''} {got:#04x} for byte {address + n:#010x} (cycle {event[0]})"
+            text += f", newest is {newest}"
             if draft.rule == "R04" and not draft.evidence:
                 # speak of the line that went wrong, not of the first that could have
                 draft.cache, draft.memory = book.describe(line)

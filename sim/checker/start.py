@@ -147,7 +147,7 @@ def _check_lines(book: Book, transfer: Transfer, masks: dict[int, int], flushes:
             if line.pio & mask:
                 pio.handed_on(
                     book, line, mask, start, "read by the device", memory=True, fetch=False,
-                    subjects=[transfer.subject],
+                    subjects=transfer.subjects,
                 )  # fmt: skip
             harm.meets(book, line, mask & ~line.stale, start)
         # the device reads only its own bytes, but a write-back overwrites the whole line
@@ -168,7 +168,7 @@ def _dirty_at_start(book: Book, transfer: Transfer, rule: str, line: Line, mask:
     store = book.cpu(line.store)
     touching = [f for f in flushes if intersect(f.ranges, [(line.addr, book.line_bytes)])]
     in_time = [f for f in touching if f.end > line.store_n]
-    subjects = [transfer.subject, *(f.subject for f in flushes)]
+    subjects = [*transfer.subjects, *(f.subject for f in flushes)]
     never = {"R05", "R06", "R08", "R10", "R12", "R16", "R17", "R19", "R20", "R21", "R22", "R23"}
     party = None
     if waiting := _unawaited(book, line):
@@ -186,10 +186,8 @@ def _dirty_at_start(book: Book, transfer: Transfer, rule: str, line: Line, mask:
     elif line.pio & mask and transfer.write:
         subjects += [p.subject for p in book.pios if intersect(p.ranges, [(line.addr, book.line_bytes)])]
         never.discard("R17")
-    if transfer.mapping is not None:
-        subjects.append(transfer.mapping.subject)
-        if transfer.interface == "linux":
-            never -= {"R05", "R06", "R22"}  # noted at the store, and at the start
+    if transfer.mapping is not None and transfer.interface == "linux":
+        never -= {"R05", "R06", "R22"}  # noted at the store, and at the start
 
     def build() -> dict[str, Any]:
         wanted = f"{_wanted(transfer)} after the store at {site_text(store.site)}, before the StartTransfer at "
@@ -248,7 +246,7 @@ def _edge_store(book: Book, transfer: Transfer, line: Line, mask: int, store: Ac
             "transfer": transfer.number,
         }
 
-    book.note("R10", (transfer.number,), build, line, mask, subjects=[transfer.subject], never={"R24", "R25", "R27"})
+    book.note("R10", (transfer.number,), build, line, mask, subjects=transfer.subjects, never={"R24", "R25", "R27"})
 
 
 def _unfinished(book: Book, transfer: Transfer, line: Line, mask: int, flush: Flush, subjects: list[tuple[str, int]]) -> str:
@@ -324,7 +322,7 @@ def _uncovered(book: Book, transfer: Transfer, rule: str, flushes: list[Flush]) 
         }
 
     draft = book.note(
-        rule, (transfer.number,), build, severity=Severity.WARNING, subjects=[transfer.subject], never={"R08", "R10", "R19"}
+        rule, (transfer.number,), build, severity=Severity.WARNING, subjects=transfer.subjects, never={"R08", "R10", "R19"}
     )
     draft.ranges += missing
     transfer.start_finding = draft
@@ -359,5 +357,5 @@ def _check_edges(book: Book, transfer: Transfer) -> None:
             "transfer": transfer.number,
         }
 
-    draft = book.note("R09", (tuple(ranges),), build, severity=Severity.WARNING, subjects=[transfer.subject])
+    draft = book.note("R09", (tuple(ranges),), build, severity=Severity.WARNING, subjects=transfer.subjects)
     draft.ranges = loose

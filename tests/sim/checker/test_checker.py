@@ -187,7 +187,7 @@ def test_a_chunk_that_begins_inside_a_transfer_is_no_whole_chunk():
     m.device[:SIZE] = DEVICE
     m.finish(m.start(a, [(BUF + 5, 11)], False, buffer))  # ends on a chunk, and yet does not fill one
     m.load_uncached(BUF + 5, 11)
-    (finding,) = [finding for finding in check(m.run()) if finding.root]
+    (finding,) = [finding for finding in check(m.run()) if finding.root and finding.rule != "R14"]  # 11 bytes at an odd address
     assert finding.rule == "R25" and finding.ranges == [(BUF + 5, 11)] and finding.severity is Severity.SEEN
 
 
