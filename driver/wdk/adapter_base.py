@@ -16,16 +16,14 @@ from ..cpu import Cpu
 from ..errors import AdapterError, MdlError, check_flag, check_integer, check_type
 from ..hal import Hal
 from ..memory import PAGE_BYTES
+from ..processor import Processor
 from ..trace import Call, Trace
 from .device import DeviceDescription, DeviceObject
 from .irp import NTSTATUS
 from .map_registers import Mapper, MapRegisters
 from .mdl import Mdl
 
-__all__ = ["DISPATCH_LEVEL", "AdapterBase", "AdapterKernel", "Request", "RoutineError", "check_int", "settled"]
-
-#: IRQL of AdapterControl, list and completion routines.
-DISPATCH_LEVEL = 2
+__all__ = ["AdapterBase", "AdapterKernel", "Request", "RoutineError", "check_int", "settled"]
 
 _MAX = (1 << 32) - 1
 
@@ -48,6 +46,7 @@ class AdapterKernel(Protocol):
     trace: Trace
     bus: Bus
     cpu: Cpu
+    processor: Processor  # delivers completion routines
     channel_owners: dict[int, Any]  # system channel, or minus the id of a bus master's adapter -> adapter that holds it
     channel_queue: dict[int, list[Any]]
 
@@ -80,9 +79,9 @@ class AdapterBase(NullChecked):
         self.version, self.master = description.version, description.master
         self.channel: int | None = None if description.master else description.dma_channel
         self.map_registers = -(-description.maximum_length // PAGE_BYTES) + 1
-        self.reach: int | None = getattr(description, "address_bits", None)
+        self.reach = description.address_bits
         self._hal, self._trace = kernel.hal, kernel.trace
-        self._cpu = getattr(kernel, "cpu", None) or Cpu(kernel.bus, kernel.trace)
+        self._cpu = kernel.cpu
         self._mapper = Mapper(self._hal, self._trace, reach=self.reach, contiguous=self.master and not description.scatter_gather)
         self._key = -self.id if self.channel is None else self.channel
         self._registers: list[MapRegisters] = []

@@ -6,7 +6,8 @@ from typing import Any
 from ..bus import BusTimeout
 from ..execution import ExecutionContext, in_context
 from ..registers import IRQ
-from .adapter_base import DISPATCH_LEVEL, settled
+from .adapter_base import settled
+from .irql import DIRQL, DISPATCH_LEVEL
 from .transfer_context import DmaCompletionStatus, MappedTransfer
 
 __all__ = ["CompletionWatch"]
@@ -25,7 +26,7 @@ class CompletionWatch:
         """Begins to watch a transfer that was handed off; nothing without a completion routine."""
         if transfer.routine is None:
             return
-        context = ExecutionContext(-1, "dma-watch", 0, "the DMA controller's interrupt")
+        context = ExecutionContext(-1, "dma-watch", DIRQL, "the DMA controller's interrupt")
         self._adapter.kernel.bus.spawn(in_context(context, self._watch(transfer)), context.what, service=True)
 
     def tell(self, transfer: MappedTransfer, status: DmaCompletionStatus) -> None:
@@ -33,9 +34,9 @@ class CompletionWatch:
         transfer.ended = True
         if transfer.routine is None:
             return
-        what = f"completion routine of adapter {self._adapter.id}"
-        context = self._adapter.kernel.trace.new_context("completion", DISPATCH_LEVEL, what)
-        self._adapter.kernel.bus.spawn(in_context(context, self._routine(transfer, status)), what)
+        kernel = self._adapter.kernel
+        context = kernel.trace.new_context("completion", DISPATCH_LEVEL, f"completion routine of adapter {self._adapter.id}")
+        kernel.processor.deliver(self._routine(transfer, status), context)
 
     async def _watch(self, transfer: MappedTransfer) -> None:
         bus, hal, channel = self._adapter.kernel.bus, self._adapter.kernel.hal, self._adapter.channel

@@ -21,10 +21,11 @@ from ..checked import CheckedInt, CheckedStatus
 from ..errors import AdapterError, check_type
 from ..hal import MAX_CHANNEL_COUNT
 from ..memory import PAGE_BYTES
-from .adapter_base import DISPATCH_LEVEL, Request, RoutineError, check_int, settled
+from .adapter_base import Request, RoutineError, check_int, settled
 from .common_buffer import CommonBufferRoutines
 from .device import DeviceObject, IoAllocationAction
 from .irp import NTSTATUS
+from .irql import DISPATCH_LEVEL
 from .map_registers import MapRegisters, mdl_pieces
 from .mdl import Mdl
 from .scatter_gather import ListRoutines, ScatterGatherElement, ScatterGatherList
@@ -55,7 +56,7 @@ class DmaAdapter(CommonBufferRoutines, ListRoutines):
     """One adapter object; made by :meth:`Kernel.io_get_dma_adapter`.
 
     Members: ``id``, ``version``, ``master``, ``channel`` (None for a bus master), ``map_registers`` (the most per transfer),
-    ``reach`` (address bits of the device, None if it reaches all of memory), ``demand_mode`` (of the system channel; from
+    ``reach`` (address bits of the device), ``demand_mode`` (of the system channel; from
     version 2 on), ``released`` (PutDmaAdapter was called).
     """
 

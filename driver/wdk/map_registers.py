@@ -92,11 +92,11 @@ class Mapper:
 
     Parameters
     ----------
-    reach : address bits of the device; None reaches all of memory.
+    reach : address bits of the device.
     contiguous : the device takes one range, so a buffer in pieces is gathered in bounce memory.
     """
 
-    def __init__(self, hal: Hal, trace: Trace, *, reach: int | None, contiguous: bool):
+    def __init__(self, hal: Hal, trace: Trace, *, reach: int, contiguous: bool):
         self._reach, self.contiguous = reach, contiguous
         self._pool = BouncePool(hal, trace, "map-registers")
 

@@ -8,9 +8,10 @@ from typing import Any
 from ..checked import CheckedStatus
 from ..errors import AdapterError, PoolError, check_type
 from ..platform import FlushCall
-from .adapter_base import DISPATCH_LEVEL, AdapterBase, Request, check_int, settled
+from .adapter_base import AdapterBase, Request, check_int, settled
 from .device import DeviceObject
 from .irp import NTSTATUS
+from .irql import DISPATCH_LEVEL
 from .map_registers import MapRegisters, mdl_pieces, pages_of
 from .mdl import Mdl
 
