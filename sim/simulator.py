@@ -40,12 +40,14 @@ def run_session(
     waves: bool = False,
     timeout: float | None = None,
     progress: Path | None = None,
+    module: str = "sim.session",
 ) -> None:
     """Runs ``entry`` (``"module:coroutine"``, called as ``await coroutine(testbench, arguments)``) in a simulator process.
 
     ``run_dir`` becomes the process's working directory and holds ``session.log``, and ``dump.fst`` / ``dump.vcd`` with ``waves``.
     ``timeout`` is in seconds of wall time since the file ``progress`` last grew (since the start without one): the last resort
-    against code in the process that neither ends nor lets simulated time pass.
+    against code in the process that neither ends nor lets simulated time pass. ``module`` has the cocotb test, which calls the
+    entry.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def run_session(
             "PYGPI_PYTHON_BIN": sys.executable,
             "GPI_USERS": f"{libpython};{cocotb_tools.config.pygpi_entry_point()}",
             "COCOTB_TOPLEVEL": TOP,
-            "COCOTB_TEST_MODULES": "sim.session",
+            "COCOTB_TEST_MODULES": module,
             "COCOTB_RESULTS_FILE": str(run_dir / "cocotb.xml"),
             "COCOTB_RANDOM_SEED": "1",
             "COCOTB_LOG_LEVEL": "WARNING",
