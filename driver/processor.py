@@ -189,6 +189,7 @@ class Processor:
                 return
         ticket = _Ticket(context, self.raw.signal())
         self._tickets.append(ticket)
+        self._grant()  # those before it may all be outranked
         try:
             while not ticket.granted:
                 await ticket.signal.wait()
@@ -199,6 +200,14 @@ class Processor:
             else:
                 self._tickets.remove(ticket)
             raise
+
+    async def turn(self) -> None:
+        """Returns when the running context is not interrupted; what it does before its next ``await`` is done at once."""
+        while True:
+            await self.acquire()
+            self.release()
+            if not self._outranked(self.context):
+                return
 
     def release(self) -> None:
         """The access is over: the highest context that waits goes on, first come first served."""
@@ -231,6 +240,11 @@ class ProcessorBus:
 
     def __init__(self, processor: Processor):
         self._cpu, self._bus = processor, processor.raw
+
+    @property
+    def context(self) -> ExecutionContext:
+        """The context that runs now."""
+        return self._cpu.context
 
     async def read(self, address: int, length: int, attribute: Attribute = Attribute.CACHED) -> bytes:
         await self._cpu.acquire()
@@ -266,6 +280,10 @@ class ProcessorBus:
             await self._bus.write32(address, value)
         finally:
             self._cpu.release()
+
+    async def turn(self) -> None:
+        """See :meth:`Processor.turn`."""
+        await self._cpu.turn()
 
     async def wait_interrupt(self, mask: int, limit: int, what: str) -> int:
         self._cpu.check_failure()

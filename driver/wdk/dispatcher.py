@@ -116,15 +116,16 @@ class DispatcherRoutines:
         """KeInitializeSpinLock."""
         return SpinLock(name)
 
-    def ke_acquire_spin_lock(self, lock: SpinLock) -> int:
+    async def ke_acquire_spin_lock(self, lock: SpinLock) -> int:
         """KeAcquireSpinLock: raises to DISPATCH_LEVEL and returns the level before.
 
         Raises
         ------
         ContextError
-            If the lock is held: on one CPU its holder would never run again.
+            If the lock is held by a context that this one has interrupted, or by itself: its holder would never run again.
         """
         check_type("lock", lock, SpinLock)
+        await self.processor.turn()
         if lock.held_by is not None:
             raise ContextError(f"KeAcquireSpinLock: the {lock.name} is held by {lock.held_by.what} already: a deadlock")
         old = self.ke_raise_irql(max(DISPATCH_LEVEL, self.ke_get_current_irql()))
