@@ -5,6 +5,7 @@ The kernel finds its global state by itself; here a function that needs the mach
 no device. Virtual, physical and DMA address are one number on this machine.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,12 +89,14 @@ class Device:
 
         Parameters
         ----------
-        architecture : ``"arm"``, ``"arm64"``, ``"riscv"`` or ``"mips"``; None takes ``options.architecture``, or arm64.
+        architecture : ``"arm"``, ``"arm64"``, ``"riscv"`` or ``"mips"``; None takes ``options.architecture``, and arm64 where
+            that is the WDK's.
         reserve : bytes at the start of memory that are never handed out.
         """
-        options = beliefs.pop("options", None) or HalOptions(architecture=architecture or "arm64")
-        check_type("options", options, HalOptions, error=PlatformError)
-        if architecture is not None and options.architecture != architecture:
+        options = check_type("options", beliefs.pop("options", None) or HalOptions(), HalOptions, error=PlatformError)
+        if options.architecture == "wdk":
+            options = dataclasses.replace(options, architecture=architecture or "arm64")
+        elif architecture not in (None, options.architecture):
             raise PlatformError(
                 f"architecture must be that of options ({options.architecture!r}) where both are given, not {architecture!r}"
             )

@@ -46,6 +46,7 @@ from driver.linux import (
 )
 from driver.platform import HalOptions
 from driver.storage_port import StoragePort
+from driver.wdk import Kernel
 
 from .fake_bus import FakeBus, run
 from .linux_machine import B, begun, clear, device, drains, ended, work
@@ -465,13 +466,15 @@ def test_a_wait_has_a_limit():
 
 
 def test_the_architecture_must_be_one_of_linux():
+    hal = run(Kernel.start(FakeBus())).hal
     with pytest.raises(PlatformError, match=r"HalOptions\.architecture must be a Linux one for a struct device, not 'wdk'"):
-        run(Device.start(FakeBus(), options=HalOptions()))
+        Device(hal, hal.trace)
     with pytest.raises(PlatformError, match=r"HalOptions\.architecture must be one of wdk, arm, arm64, riscv, mips, not 'x86'"):
         run(Device.start(FakeBus(), architecture="x86"))
     with pytest.raises(PlatformError, match=r"architecture must be that of options \('mips'\)"):
         run(Device.start(FakeBus(), architecture="arm", options=HalOptions(architecture="mips")))
-    assert run(Device.start(FakeBus())).platform.options.architecture == "arm64"
+    for options in (None, HalOptions(), HalOptions(architecture="arm64")):
+        assert run(Device.start(FakeBus(), options=options)).platform.options.architecture == "arm64"
     assert run(Device.start(FakeBus(), architecture="mips", coherent=True)).log() == {
         "id": 1,
         "mask": 32,
