@@ -5,6 +5,7 @@ Whatever a driver does, its run has a result: it may raise, hang, loop or exit. 
 is there.
 """
 
+import asyncio
 import contextlib
 import faulthandler
 import hashlib
@@ -13,8 +14,9 @@ import json
 import sysconfig
 import time
 import traceback
+import types
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +148,10 @@ async def _drive(run: DriverRun, tb: Any, machine: Machine, driver: UserDriver, 
 
     async def guarded() -> None:
         try:
-            value = await coroutine  # type: ignore[misc]
-        except Stuck:
+            value = await _shielded(coroutine)
+        except Stuck as error:
             run.ending = Ending.LOOPS
+            _, run.last_site = _own_lines(error, driver.path)
             run.problem = "the driver runs without letting simulated time pass: an await of the bus, a wait or a delay is missing"
         except (Exception, SystemExit) as error:
             run.ending, run.problem = Ending.RAISED, _error_text(error)
@@ -171,11 +174,31 @@ async def _drive(run: DriverRun, tb: Any, machine: Machine, driver: UserDriver, 
             run.problem = f"the driver did not end within {limit} cycles"
             run.last_site = _where(coroutine, driver.path)
             task.cancel()
-            with contextlib.suppress(RuntimeError):
-                coroutine.close()  # type: ignore[union-attr]
+            await Timer(PERIOD_NS, "ns")
     run.output = output.getvalue()[:_MAX_OUTPUT]
     for warning in caught:
         run.notes.append(f"{str(warning.message).removeprefix('coroutine ')}: its call lacks an 'await' and did nothing")
+
+
+@types.coroutine
+def _shielded(coroutine: Any) -> Generator[Any, Any, Any]:
+    """Runs a driver's coroutine; a cancellation closes it instead of entering it, where it might be caught and ignored."""
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            item = coroutine.send(value) if error is None else coroutine.throw(error)
+        except StopIteration as stop:
+            return stop.value
+        value = error = None
+        try:
+            value = yield item
+        except (asyncio.CancelledError, GeneratorExit):
+            with contextlib.suppress(BaseException):
+                coroutine.close()
+            raise
+        except BaseException as thrown:
+            error = thrown
 
 
 def _returned(run: DriverRun, machine: Machine, value: Any) -> None:

@@ -91,7 +91,7 @@ def last_open_call(calls: Iterable[Mapping[str, Any]]) -> tuple[str, list[Any] |
     for record in calls:
         if record["phase"] == "end":
             ended.add(record["call"])
-        elif not record.get("thread") and record["site"][1] and record["name"] != "Unhandled":
+        elif not record.get("thread") and record.get("parent") is None and record["site"][1] and record["name"] != "Unhandled":
             last = record
     if last is None:
         return "", None
