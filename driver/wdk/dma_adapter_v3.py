@@ -72,7 +72,7 @@ class DmaAdapterV3(DmaAdapter):
                 call.result = {"status": int(NTSTATUS.STATUS_NOT_SUPPORTED)}
                 return self._checked_status(call, NTSTATUS.STATUS_NOT_SUPPORTED), None
             single = self.channel is not None or self._mapper.contiguous
-            info = DmaAdapterInfo(self.channel is not None, 1 if single else self.map_registers, self.reach, 1, 1)
+            info = DmaAdapterInfo(self.channel is not None, 1 if single else self.map_registers, self.reach, 0, 1)
             call.result = {"status": 0, **vars(info)}
             return self._checked_status(call, NTSTATUS.STATUS_SUCCESS), info
 

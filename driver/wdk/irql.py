@@ -50,7 +50,7 @@ IRQL_TABLE: Mapping[str, IrqlRule] = MappingProxyType(
         **_rules(
             PASSIVE_LEVEL,
             PASSIVE_LEVEL,
-            _operation("PutDmaAdapter", "GetDmaAlignment", "AllocateCommonBuffer", "AllocateCommonBufferEx", "FreeCommonBuffer"),
+            _operation("GetDmaAlignment", "AllocateCommonBuffer", "AllocateCommonBufferEx", "FreeCommonBuffer"),
         ),
         **_rules(
             DISPATCH_LEVEL,
@@ -62,6 +62,8 @@ IRQL_TABLE: Mapping[str, IrqlRule] = MappingProxyType(
                 "GetScatterGatherList",
                 "BuildScatterGatherList",
                 "PutScatterGatherList",
+                "AllocateAdapterChannelEx",
+                "BuildScatterGatherListEx",
             ),
         ),
         **_rules(
@@ -71,11 +73,10 @@ IRQL_TABLE: Mapping[str, IrqlRule] = MappingProxyType(
                 "MapTransfer",
                 "FlushAdapterBuffers",
                 "ReadDmaCounter",
-                "CalculateScatterGatherList",
+                "PutDmaAdapter",
                 "GetDmaAdapterInfo",
                 "GetDmaTransferInfo",
                 "InitializeDmaTransferContext",
-                "AllocateAdapterChannelEx",
                 "ConfigureAdapterChannel",
                 "MapTransferEx",
                 "FlushAdapterBuffersEx",
@@ -83,7 +84,6 @@ IRQL_TABLE: Mapping[str, IrqlRule] = MappingProxyType(
                 "CancelMappedTransfer",
                 "FreeAdapterObject",
                 "GetScatterGatherListEx",
-                "BuildScatterGatherListEx",
             ),
         ),
         **_rules(
@@ -104,6 +104,7 @@ IRQL_TABLE: Mapping[str, IrqlRule] = MappingProxyType(
         **_rules(DISPATCH_LEVEL, DISPATCH_LEVEL, _function("IoStartNextPacket", "KeReleaseSpinLock")),
         **_rules(PASSIVE_LEVEL, APC_LEVEL, _function("KeDelayExecutionThread", "KeWaitForSingleObject")),
         **_rules(PASSIVE_LEVEL, HIGH_LEVEL, _function("KeInsertQueueDpc")),
+        "CalculateScatterGatherList": IrqlRule(PASSIVE_LEVEL, HIGH_LEVEL, "PCALCULATE_SCATTER_GATHER_LIST_SIZE"),
         **_rules(PASSIVE_LEVEL, DIRQL, _function("KeSynchronizeExecution")),
     }
 )

@@ -52,7 +52,7 @@ class DmaAdapterInfo:
     read_dma_counter_available: bool
     scatter_gather_limit: int
     dma_address_width: int  # bits
-    flags: int  # bit 0: synchronous callbacks are supported
+    flags: int  # none is defined
     minimum_transfer_unit: int  # bytes
 
 

@@ -54,11 +54,11 @@ def test_only_version_3_has_the_routines():
 def test_information():
     b = channel()
     status, info = b.adapter.get_dma_adapter_info()
-    assert status == OK and info == DmaAdapterInfo(True, 1, 32, 1, 1)
+    assert status == OK and info == DmaAdapterInfo(True, 1, 32, 0, 1)
     assert b.result("GetDmaAdapterInfo") == {"status": 0, **vars(info)}
     assert b.adapter.get_dma_adapter_info(2) == (NTSTATUS.STATUS_NOT_SUPPORTED, None)
     b = master(dma_address_width=14, maximum_length=4096)
-    assert b.adapter.get_dma_adapter_info()[1] == DmaAdapterInfo(False, 2, 14, 1, 1)
+    assert b.adapter.get_dma_adapter_info()[1] == DmaAdapterInfo(False, 2, 14, 0, 1)
     mdl = b.chain(*PIECES)
     status, info = b.adapter.get_dma_transfer_info(mdl, 0, 123, True)
     assert (status, info) == (OK, DmaTransferInfo(3, 3, list_bytes(3)))
