@@ -14,6 +14,7 @@ from .ledger import (
     MAPPING,
     Ledger,
     Map,
+    bounced,
     dead,
     ledger,
     owner_of,
@@ -401,7 +402,7 @@ def _elements(book: Book, known: Ledger, call: OpenCall) -> None:
 def _about(known: Ledger, call: OpenCall) -> list[tuple[str, int]]:
     ranges = [(int(a), int(n)) for a, n in call.args.get("ranges") or ()]
     maps = [m for m in known.open_maps(owner_of(call)) if intersect(m.elements, ranges)]
-    return [("C", call.number), *(s for m in maps for s in m.subjects)]
+    return [("C", call.number), *(s for m in maps for s in m.subjects), *bounced(known, ranges)]
 
 
 def _width(book: Book, known: Ledger, call: OpenCall) -> None:

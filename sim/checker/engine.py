@@ -10,7 +10,28 @@ from typing import Any
 from rtl.probe import Cause, Kind, Source
 from sim.record import Event, Run
 
-from . import access, adapter, control, copies, dma, flushes, harm, irp, mappings, ownership, pio
+from . import (
+    access,
+    adapter,
+    addresses,
+    channel,
+    control,
+    copies,
+    dma,
+    flushes,
+    harm,
+    irp,
+    irql,
+    ledger,
+    mappings,
+    outside,
+    ownership,
+    pio,
+    resources,
+    results,
+    taint,
+    versions,
+)
 from .book import Book
 from .calls import OpenCall
 from .findings import Finding
@@ -21,8 +42,28 @@ __all__ = ["FAMILIES", "Engine", "check"]
 
 #: The rule families, in the order in which they hear of a call. A family is a module with any of the functions
 #: ``begin(book, call)``, ``end(book, call, result, error)``, ``started(book, transfer)``, ``completed(book, transfer)`` and
-#: ``end_of_run(book)``, and a table ``EVENTS`` of probe kinds to functions ``(book, event)``.
-FAMILIES = (mappings, dma, flushes, pio, adapter, irp, ownership, copies, control)
+#: ``end_of_run(book)``, and a table ``EVENTS`` of probe kinds to functions ``(book, event)``. The ledger comes last: the others
+#: see what the driver held before the call.
+FAMILIES = (
+    mappings,
+    dma,
+    flushes,
+    pio,
+    adapter,
+    irp,
+    ownership,
+    copies,
+    control,
+    irql,
+    taint,
+    resources,
+    channel,
+    addresses,
+    versions,
+    results,
+    outside,
+    ledger,
+)
 
 Handler = Callable[[Event], None]
 

@@ -12,54 +12,31 @@ from .ledger import tell, who
 
 __all__ = ["LEVELS", "begin", "level_text"]
 
-PASSIVE, APC, DISPATCH, HIGH = 0, 1, 2, 31
+PASSIVE, APC, DISPATCH, DIRQL, HIGH = 0, 1, 2, 5, 31
+
+
+def _rules(low: int, high: int, *names: str) -> dict[str, tuple[int, int]]:
+    return dict.fromkeys(names, (low, high))
+
 
 #: Routine -> lowest and highest level at which it may be called. Routines not named here may be called at any level.
 LEVELS: dict[str, tuple[int, int]] = {
-    # the adapter object
-    "IoGetDmaAdapter": (PASSIVE, PASSIVE),
-    "PutDmaAdapter": (PASSIVE, DISPATCH),
-    "GetDmaAlignment": (PASSIVE, PASSIVE),
-    "AllocateCommonBuffer": (PASSIVE, PASSIVE),
-    "AllocateCommonBufferEx": (PASSIVE, PASSIVE),
-    "FreeCommonBuffer": (PASSIVE, PASSIVE),
-    # packet DMA
-    "AllocateAdapterChannel": (DISPATCH, DISPATCH),
-    "FreeAdapterChannel": (DISPATCH, DISPATCH),
-    "FreeMapRegisters": (DISPATCH, DISPATCH),
-    "MapTransfer": (PASSIVE, DISPATCH),
-    "FlushAdapterBuffers": (PASSIVE, DISPATCH),
-    "ReadDmaCounter": (PASSIVE, DISPATCH),
-    # lists
-    "GetScatterGatherList": (DISPATCH, DISPATCH),
-    "BuildScatterGatherList": (DISPATCH, DISPATCH),
-    "PutScatterGatherList": (DISPATCH, DISPATCH),
-    "CalculateScatterGatherList": (PASSIVE, DISPATCH),
-    # version 3
-    "GetDmaAdapterInfo": (PASSIVE, DISPATCH),
-    "GetDmaTransferInfo": (PASSIVE, DISPATCH),
-    "InitializeDmaTransferContext": (PASSIVE, DISPATCH),
-    "AllocateAdapterChannelEx": (PASSIVE, DISPATCH),
-    "ConfigureAdapterChannel": (PASSIVE, DISPATCH),
-    "MapTransferEx": (PASSIVE, DISPATCH),
-    "FlushAdapterBuffersEx": (PASSIVE, DISPATCH),
-    "CancelAdapterChannel": (PASSIVE, DISPATCH),
-    "CancelMappedTransfer": (PASSIVE, DISPATCH),
-    "FreeAdapterObject": (PASSIVE, DISPATCH),
-    "GetScatterGatherListEx": (PASSIVE, DISPATCH),
-    "BuildScatterGatherListEx": (PASSIVE, DISPATCH),
-    # kernel
-    "KeFlushIoBuffers": (PASSIVE, DISPATCH),
-    "IoCompleteRequest": (PASSIVE, DISPATCH),
-    "MmProbeAndLockPages": (PASSIVE, DISPATCH),
-    "MmUnlockPages": (PASSIVE, DISPATCH),
-    "MmBuildMdlForNonPagedPool": (PASSIVE, DISPATCH),
-    "FreeMemory": (PASSIVE, DISPATCH),
-    "AllocateMemory": (PASSIVE, DISPATCH),
-}
+    **_rules(PASSIVE, PASSIVE, "IoGetDmaAdapter", "IoConnectInterrupt", "IoDisconnectInterrupt", "GetDmaAlignment",
+             "AllocateCommonBuffer", "AllocateCommonBufferEx", "FreeCommonBuffer"),
+    **_rules(DISPATCH, DISPATCH, "AllocateAdapterChannel", "FreeAdapterChannel", "FreeMapRegisters", "GetScatterGatherList",
+             "BuildScatterGatherList", "PutScatterGatherList", "AllocateAdapterChannelEx", "BuildScatterGatherListEx",
+             "IoStartNextPacket", "KeReleaseSpinLock"),
+    **_rules(PASSIVE, DISPATCH, "MapTransfer", "FlushAdapterBuffers", "ReadDmaCounter", "PutDmaAdapter", "GetDmaAdapterInfo",
+             "GetDmaTransferInfo", "InitializeDmaTransferContext", "ConfigureAdapterChannel", "MapTransferEx",
+             "FlushAdapterBuffersEx", "CancelAdapterChannel", "CancelMappedTransfer", "FreeAdapterObject",
+             "GetScatterGatherListEx"),
+    **_rules(PASSIVE, DISPATCH, "KeFlushIoBuffers", "IoCompleteRequest", "IoStartPacket", "IoCancelIrp",
+             "MmBuildMdlForNonPagedPool", "MmProbeAndLockPages", "MmUnlockPages", "KeSetEvent", "KeAcquireSpinLock",
+             "AllocateMemory", "FreeMemory"),
+    **_rules(PASSIVE, APC, "KeDelayExecutionThread", "KeWaitForSingleObject"),
+    **_rules(PASSIVE, DIRQL, "KeSynchronizeExecution"),
+}  # fmt: skip
 
-#: Routines that wait where they are told to be synchronous: not at DISPATCH_LEVEL then.
-_WAITING = ("AllocateAdapterChannelEx", "GetScatterGatherListEx", "BuildScatterGatherListEx")
 _NAMES = {0: "PASSIVE_LEVEL", 1: "APC_LEVEL", 2: "DISPATCH_LEVEL"}
 
 
@@ -74,8 +51,6 @@ def begin(book: Book, call: OpenCall) -> None:
     if irql is None:
         return
     low, high = LEVELS.get(call.name, (PASSIVE, HIGH))
-    if call.name in _WAITING and call.args.get("synchronous"):
-        high = APC
     if call.name == "AllocateMemory" and call.args.get("kind") == "paged":
         high = APC
     if low <= irql <= high:

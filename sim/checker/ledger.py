@@ -17,7 +17,7 @@ from .drafts import Draft
 from .findings import Access, Severity
 from .state import Range, clip, intersect, merge, subtract
 
-__all__ = ["Adapter", "Block", "Buffer", "Grant", "Ledger", "Map", "begin", "dead", "end", "ledger", "tell", "who"]
+__all__ = ["Adapter", "Block", "Buffer", "Grant", "Ledger", "Map", "begin", "bounced", "dead", "end", "ledger", "tell", "who"]
 
 KEEP, DEALLOCATE, KEEP_REGISTERS = 1, 2, 3
 PAGE = 4096
@@ -197,6 +197,15 @@ class Ledger:
         ranges = [r for m in self.maps if m.flushed is None for r in m.elements]
         ranges += [bounce for bounce, _ in self.bounces]
         return merge([*ranges, *((b.dma, b.room) for b in self.buffers if b.freed is None)])
+
+
+def bounced(known: Ledger, ranges: list[Range]) -> list[tuple[str, int]]:
+    """Subjects of the bounce buffers that stand for these bytes of the CPU."""
+    out = []
+    for _, call in known.bounces:
+        if intersect(((int(a), int(n)) for a, n in call.args.get("source") or ()), ranges):
+            out.append(("B", call.number))
+    return out
 
 
 def ledger(book: Book) -> Ledger:
@@ -587,6 +596,9 @@ def _started(book: Book, known: Ledger, call: OpenCall, result: Any, error: Any)
     for mapping in known.open_maps(owner_of(call)):
         if intersect(mapping.elements, ranges) and call.transfer not in mapping.transfers:
             mapping.transfers.append(call.transfer)
+            for draft in book.drafts.values():  # what is wrong with the mapping explains what goes wrong in the transfer
+                if ("C", mapping.call.number) in draft.subjects:
+                    draft.subjects.add(call.transfer.subject)
 
 
 def _cancelled(book: Book, known: Ledger, call: OpenCall, result: Any, error: Any) -> None:

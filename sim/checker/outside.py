@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Bytes beyond the buffer: R47 (the device's writes) and R50 (the slack of a common buffer's last page).
+"""Bytes beyond the buffer: R47 (the device's writes; R44 for its reads) and R50 (the slack of a common buffer's last page).
 
 These need the events: what the device really wrote, and which bytes the CPU really touched.
 """
@@ -11,15 +11,16 @@ from sim.record import Event
 
 from .book import Book
 from .calls import OpenCall, Transfer
-from .findings import Severity, site_text
-from .ledger import COMMON_FREE, Buffer, ledger, tell, who
+from .drafts import Draft
+from .findings import site_text
+from .ledger import COMMON_FREE, Buffer, bounced, ledger, owner_of, tell, who
 from .state import Range, intersect, mask_ranges, merge, subtract
 
 __all__ = ["EVENTS", "Outside", "begin", "end_of_run", "started"]
 
 
 class Outside:
-    """Per transfer number: the bytes it may write, taken at its hand-off."""
+    """Per transfer number: the bytes it may use, taken at its hand-off."""
 
     def __init__(self) -> None:
         self.allowed: dict[int, list[Range]] = {}
@@ -27,10 +28,30 @@ class Outside:
 
 
 def started(book: Book, transfer: Transfer) -> None:
-    """A hand-off. What is mapped, bounced or common now is what the device may write; else what the driver said it starts."""
+    """A hand-off. What is mapped, bounced or common now is what the device may use; on bare metal, what the driver starts."""
     known = ledger(book)
-    allowed = known.reachable() if transfer.called and known.complete else []
-    book.of(Outside).allowed[transfer.number] = allowed or (merge(transfer.ranges) if transfer.called else [])
+    call = next((c for c in book.calls.values() if c.name == "StartTransfer" and c.transfer is transfer), None)
+    owned = call is not None and owner_of(call) is not None and known.complete
+    allowed = known.reachable() if owned else merge(transfer.ranges)
+    book.of(Outside).allowed[transfer.number] = allowed
+    rest = subtract(transfer.ranges, allowed)
+    if not owned or not rest:
+        return
+    if transfer.write:
+        tell(
+            book,
+            "R44",
+            ("start", transfer.number),
+            f"{transfer.what} takes {rest[0][0]:#010x}, which is not mapped for the device",
+            f"address and length of the mapping in the start at {site_text(transfer.site)}",
+            [book.started(transfer)],
+            subjects=[transfer.subject, ("C", call.number)],
+            ranges=rest,
+            transfer=transfer.number,
+        )
+    else:
+        draft = _outside(book, transfer, rest)
+        draft.subjects.add(("C", call.number))
 
 
 def begin(book: Book, call: OpenCall) -> None:
@@ -43,6 +64,12 @@ def begin(book: Book, call: OpenCall) -> None:
         gone = [(b.dma, b.room) for b in known.buffers if b.freed is None and address in (b.address, b.dma)]
         gone += [(b.address, b.length) for b in known.memory if b.freed is None and b.address == address]
         for transfer in [t for t in book.open if t.active] if gone else ():
+            lost = intersect(transfer.ranges, gone) if not transfer.write else []
+            if lost:
+                draft = _outside(book, transfer, lost)
+                draft.detail = f"{call.name} frees memory that {transfer.what} may still write"
+                draft.missing = f"wait for the transfer before the {call.name} at {site_text(call.site)}"
+                draft.accesses.append(who(call))
             outside.allowed[transfer.number] = subtract(outside.allowed.get(transfer.number, []), gone)
             outside.beats.pop(transfer.number, None)
 
@@ -70,7 +97,7 @@ def _cut_through(book: Book) -> None:
 def _check(book: Book, transfer: Transfer, event: Event, strobes: int) -> None:
     outside = book.of(Outside)
     allowed = outside.allowed.get(transfer.number)
-    if not allowed:
+    if allowed is None:
         return
     address = event[4] & -book.beat
     cache = outside.beats.setdefault(transfer.number, {})
@@ -85,8 +112,7 @@ def _check(book: Book, transfer: Transfer, event: Event, strobes: int) -> None:
         _wrote(book, transfer, event, address, wrong)
 
 
-def _wrote(book: Book, transfer: Transfer, event: Event, address: int, wrong: int) -> None:
-    ranges = list(mask_ranges(address, wrong))
+def _outside(book: Book, transfer: Transfer, ranges: list[Range]) -> Draft:
     draft = tell(
         book,
         "R47",
@@ -94,13 +120,17 @@ def _wrote(book: Book, transfer: Transfer, event: Event, address: int, wrong: in
         f"{transfer.what} writes {ranges[0][0]:#010x}, which belongs to no buffer that is mapped for the device",
         f"address and length of the mapped buffer in the start at {site_text(transfer.site)}",
         [book.started(transfer)],
-        subjects=[transfer.subject],
+        subjects=[transfer.subject, *bounced(ledger(book), transfer.ranges)],
         transfer=transfer.number,
     )
     draft.ranges = merge([*draft.ranges, *ranges])
+    return draft
+
+
+def _wrote(book: Book, transfer: Transfer, event: Event, address: int, wrong: int) -> None:
+    ranges = list(mask_ranges(address, wrong))
     value = event[6] >> 8 * (ranges[0][0] - address) & 0xFF
-    draft.see(f"the device wrote {value:#04x} to byte {ranges[0][0]:#010x} (cycle {event[0]})")
-    draft.severity = Severity.SEEN
+    _outside(book, transfer, ranges).see(f"the device wrote {value:#04x} to byte {ranges[0][0]:#010x} (cycle {event[0]})")
 
 
 EVENTS = {Kind.PUSH: _written}
