@@ -8,7 +8,7 @@ from . import flushes, landing
 from .book import Book
 from .calls import Mapping, OpenCall, Transfer, adapter_id, flag, mdl_ranges, succeeded
 from .findings import Access, site_text
-from .state import Range, clip, intersect
+from .state import Range, clip, intersect, subtract
 
 __all__ = ["begin", "direction", "end", "end_of_run", "no_flush", "unflushed"]
 
@@ -62,7 +62,13 @@ def map_direction(book: Book, transfer: Transfer, mapping: Mapping) -> None:
                 "transfer": transfer.number,
             }
 
-        draft = book.note("R22", ("call", mapping.number, transfer.number), build, subjects=[transfer.subject, mapping.subject])
+        draft = book.note(
+            "R22",
+            ("call", mapping.number, transfer.number),
+            build,
+            subjects=[transfer.subject, mapping.subject],
+            latent=book.coherent,
+        )
         draft.ranges += transfer.source
 
 
@@ -158,7 +164,8 @@ def _adapter_flush_ends(book: Book, call: OpenCall, ok: bool) -> None:
         else:
             ranges = _part(call)
         call.position = book.n + 1
-        flushes.virtual(book, call, ranges, [(flushes.INVALIDATE, flushes.D | flushes.I)])
+        bounced = [r for t in call.flushed if t.mapping is not None for r in t.mapping.bounced]
+        flushes.virtual(book, call, subtract(ranges, bounced), [(flushes.INVALIDATE, flushes.D | flushes.I)])
     book.open = [t for t in book.open if not (t.drained and t.flush is not None and t.flush_ok)]
 
 

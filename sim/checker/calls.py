@@ -234,9 +234,9 @@ class Pio:
 class Mapping:
     """MapTransfer(Ex), a scatter/gather list or dma_map_*: ``ranges`` is the whole MDL chain, ``part`` the mapped bytes of it.
 
-    ``elements`` are the device's ranges where the log names them. Linux: ``owned`` are the bytes (by line) that the device owns,
-    from map or sync for the device to unmap or sync for the CPU, ``given`` those that a sync gave back to the CPU while mapped.
-    ``transferred``: a transfer has used it since it went to the device.
+    ``elements`` are the device's ranges where the log names them, ``bounced`` the bytes behind bounce buffers. Linux: ``owned``
+    are the bytes (by line) that the device owns, from map or sync for the device to unmap or sync for the CPU, ``given`` those
+    that a sync gave back to the CPU while mapped. ``transferred``: a transfer has used it.
     """
 
     call: OpenCall
@@ -248,6 +248,7 @@ class Mapping:
     list_id: Any = None
     context: Any = None
     elements: list[Range] = field(default_factory=list)
+    bounced: list[Range] = field(default_factory=list)
     owned: dict[int, int] = field(default_factory=dict)
     given: dict[int, int] = field(default_factory=dict)
     transferred: bool = False

@@ -9,7 +9,7 @@ from sim.record import Event
 
 from .book import Book
 from .calls import OpenCall, Transfer, adapter_id, mdl_ranges
-from .findings import Access, Party, Severity, site_text
+from .findings import Access, Party, site_text
 from .state import clip, intersect, merge, subtract
 
 __all__ = ["EVENTS", "begin", "completed", "end"]
@@ -144,7 +144,7 @@ def end(book: Book, call: OpenCall, result: Any, error: Any) -> None:
             "transfer": transfer.number,
         }
 
-    book.note("R53", (transfer.number,), build, severity=Severity.WARNING, subjects=[transfer.subject], party=Party.INTERFACE)
+    book.note("R53", (transfer.number,), build, subjects=[transfer.subject], party=Party.INTERFACE)
 
 
 def _left(book: Book, transfer: Transfer) -> int | None:

@@ -50,7 +50,8 @@ def maintained(book: Book, begin: Event, at: int) -> None:
         who = Access(f"CacheMaintenance ({_NAMES[op]})", begin[0], call.site if call is not None else None)
     else:
         who = Access(parent.name, parent.cycle, parent.site)
-    subjects = [t.subject for t in parent.flushed] if parent is not None else []
+    # on Linux the call may be the one that makes the mapping
+    subjects = [*(t.subject for t in parent.flushed), ("M", parent.number)] if parent is not None else []
     by_address = parent is None
     if by_address and call is not None:
         # the driver may rely on it from the call's end on: on bare metal that is the barrier

@@ -62,7 +62,10 @@ def _r04(
         if transfer.drained:
             where = f"after the completion of the transfer started at {site_text(transfer.site)}, before the read"
             missing = f"an invalidate of the buffer {where} (HAL option invalidate_after_read, or maintenance by address)"
-            if transfer.interface in ("linux", "bare"):
+            waiting = next((c for c in book.calls.values() if c.name == "CacheMaintenance" and c.deferred), None)
+            if waiting is not None:
+                missing = f"a barrier (dsb) after the maintenance at {site_text(waiting.site)}, before the read"
+            elif transfer.interface in ("linux", "bare"):
                 what = f"{transfer.flush_call}" if transfer.interface == "linux" else "an invalidate of the buffer"
                 missing = f"{what} {where}"
             elif transfer.common:

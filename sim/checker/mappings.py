@@ -40,6 +40,10 @@ def begin(book: Book, call: OpenCall) -> None:
         address, length = args["bounce"]
         whole, write = bool(args.get("whole")), bool(args.get("write_to_device"))
         book.bounces.append(Bounce(call, source, (int(address), int(length)), write, whole))
+        if book.coherent and whole:
+            flushes.virtual(book, call, [(int(address), int(length))], [(3, 1)])
+    elif call.name == "BounceCopy" and not args.get("to_device") and book.coherent:
+        flushes.virtual(book, call, [(int(a), int(n)) for a, n in args.get("source") or ()], [(2, 1)])
 
 
 def end(book: Book, call: OpenCall, result: Any, error: Any) -> None:
@@ -52,6 +56,11 @@ def end(book: Book, call: OpenCall, result: Any, error: Any) -> None:
             for line in [book.line(a) for a in bounce.masks(book.line_bytes)]:
                 if bounce in line.claims:
                     line.claims.remove(bounce)
+    elif name == "BounceCopy" and call.args.get("to_device") and book.coherent:
+        for bounce in book.bounces:
+            call.position = book.n + 1  # the copy's own stores are cleaned
+            target = intersect([(int(a), int(n)) for a, n in call.args.get("target") or ()], [bounce.range])
+            flushes.virtual(book, call, target, [(1 if bounce.write else 3, 1)])
     elif error:
         if name in _LISTS:
             book.mappings[_owner(call)] = [m for m in book.mappings.get(_owner(call), []) if m.call is not call]
@@ -174,21 +183,24 @@ def _wdk_mapped(book: Book, call: OpenCall, result: Any) -> None:
 def _ready(book: Book, mapping: Mapping) -> None:
     """Version 3: mapping is the flush. Bounce bytes are made ready by the mapping on every version."""
     call = mapping.call
-    bounced = [b.range for b in book.bounces if b.call.number > call.number and intersect(b.source, mapping.part)]
+    inside = [b for b in book.bounces if b.call.number > call.number and intersect(b.source, mapping.part)]
+    bounced = [b.range for b in inside]
+    mapping.bounced = intersect([r for b in inside for r in b.source], mapping.part)
     if mapping.interface == "v3":
         covered = merge([*mapping.part, *bounced])
         if book.coherent:
             steps = [(1, 1)] if mapping.write else [(3, 3)] if book.hal.get("clean_before_read", True) else []
-            flushes.virtual(book, call, mapping.part, steps)
-        cached = subtract(mapping.part, [b.range for b in book.buffers.values() if not b.cached])
-        worked = book.coherent or call.maintained > 0 or not cached or (not mapping.write and not _cleans(book)) or bool(bounced)
+            flushes.virtual(book, call, subtract(mapping.part, mapping.bounced), steps)
+        nothing = not mapping.write and not book.hal.get("clean_before_read", True)
+        worked = book.coherent or call.maintained > 0 or not _cached(book, mapping.part) or nothing or bool(bounced)
         _covers(book, mapping, covered, call, worked=worked)
     elif bounced:
         _covers(book, mapping, bounced, call)
 
 
-def _cleans(book: Book) -> bool:
-    return bool(book.hal.get("clean_before_read", True))
+def _cached(book: Book, ranges: list[Range]) -> list[Range]:
+    """Without what the CPU only accesses around the cache."""
+    return subtract(ranges, [b.range for b in book.buffers.values() if not b.cached])
 
 
 def _covers(book: Book, mapping: Mapping, ranges: list[Range], call: OpenCall, *, worked: bool = True) -> None:
@@ -215,6 +227,7 @@ def _linux_mapped(book: Book, call: OpenCall, result: Any) -> None:
     if not elements:
         return
     mapping = Mapping(call, part, part, _direction(call), interface="linux", elements=elements, number=call.number)
+    mapping.bounced = intersect([r for b in book.bounces for r in b.source if b.call.number > call.number], part)
     book.mappings.setdefault(_owner(call), []).append(mapping)
     if "SKIP_CPU_SYNC" in (args.get("attrs") or ()):
         _own(book, mapping, part)
@@ -234,6 +247,7 @@ def _linux_unmapped(book: Book, call: OpenCall) -> None:
         return
     known.remove(mapping)
     _to_cpu(book, mapping, mapping.part, call, synced="SKIP_CPU_SYNC" not in (args.get("attrs") or ()))
+    book.flushes = [flush for flush in book.flushes if flush.mapping is not mapping]
     _let_go(book, mapping)
 
 
@@ -259,15 +273,13 @@ def _synced(book: Book, call: OpenCall) -> list[tuple[Mapping, list[Range]]]:
 
 def _own(book: Book, mapping: Mapping, ranges: list[Range]) -> None:
     """The device owns these bytes of the CPU from here on; bounced ones it does not touch."""
-    bounced = [r for b in book.bounces for r in b.source]
-    for address, mask in line_masks(subtract(ranges, bounced), book.line_bytes).items():
+    for address, mask in line_masks(subtract(ranges, mapping.bounced), book.line_bytes).items():
         mapping.owned[address] = mapping.owned.get(address, 0) | mask
         mapping.given[address] = mapping.given.get(address, 0) & ~mask
         line = book.line(address)
         if mapping not in line.claims:
             line.claims.append(mapping)
         line.hot = True
-    mapping.transferred = False
 
 
 def _to_device(book: Book, mapping: Mapping, ranges: list[Range], call: OpenCall) -> None:
@@ -275,9 +287,9 @@ def _to_device(book: Book, mapping: Mapping, ranges: list[Range], call: OpenCall
     _own(book, mapping, ranges)
     if book.coherent:
         keeps = mapping.direction == "TO_DEVICE" or book.platform.get("architecture") in ("arm64", "riscv")
-        flushes.virtual(book, call, ranges, [(1 if keeps else 3, 1)])
+        flushes.virtual(book, call, subtract(ranges, mapping.bounced), [(1 if keeps else 3, 1)])
     bounced = [b.range for b in book.bounces if intersect(b.source, ranges)]
-    worked = book.coherent or call.maintained > 0
+    worked = book.coherent or call.maintained > 0 or not _cached(book, ranges)
     _covers(book, mapping, [*ranges, *bounced], call, worked=worked)
 
 
@@ -295,9 +307,9 @@ def _to_cpu(book: Book, mapping: Mapping, ranges: list[Range], call: OpenCall, *
         return
     for transfer in [t for t in book.open if not t.active and intersect(t.source, ranges)]:
         transfer.flush = call
-    if book.coherent and mapping.direction != "TO_DEVICE":
+    if book.coherent and mapping.direction != "TO_DEVICE" and book.hal.get("speculates", True):
         call.position = book.n + 1
-        flushes.virtual(book, call, ranges, [(2, 1)])
+        flushes.virtual(book, call, subtract(ranges, mapping.bounced), [(2, 1)])
     book.open = [t for t in book.open if not (t.drained and t.flush is not None and t.flush_ok)]
 
 

@@ -7,7 +7,7 @@ from . import harm, pio
 from .book import Book
 from .calls import Flush, OpenCall, Transfer, flag, pairs
 from .findings import Access, Party, Severity, site_text
-from .state import Line, intersect, subtract
+from .state import Line, intersect, merge, subtract
 
 __all__ = ["check", "shared"]
 
@@ -20,7 +20,7 @@ def check(book: Book, transfer: Transfer, masks: dict[int, int]) -> None:
     if transfer.called:
         if transfer.interface == "wdk":
             _check_calls(book, transfer, flushes)
-        if not transfer.write and not transfer.common:
+        if not transfer.write and not transfer.common and not any(book.is_control(*item) for item in masks.items()):
             _check_edges(book, transfer)
 
 
@@ -331,9 +331,12 @@ def _uncovered(book: Book, transfer: Transfer, rule: str, flushes: list[Flush]) 
 def _check_edges(book: Book, transfer: Transfer) -> None:
     """R09: bytes of somebody else in the first or last line. Pieces of one MDL may share a line with each other.
 
-    Bounce bytes share their lines with nobody.
+    Bounce bytes share their lines with nobody. On bare metal, what the driver maintains by address is its buffer.
     """
     ranges = transfer.mapped or transfer.source
+    if transfer.interface == "bare":
+        own = [r for f in transfer.flushes_used for r in f.ranges if intersect([r], ranges)]
+        ranges = merge([*ranges, *own])
     if transfer.bounced:
         direct = intersect(transfer.source, transfer.ranges)
         ranges = [r for r in ranges if intersect([r], direct)]
