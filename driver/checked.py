@@ -58,6 +58,12 @@ class CheckedInt(int):
         made.check = Check(log, call, what)
         return made
 
+    def part(self, value: int) -> "CheckedInt":
+        """Another number of the same result (the length of one of its elements): who looks at it has looked at this one."""
+        made = int.__new__(type(self), value)
+        made.check = self.check
+        return made
+
     def __hash__(self) -> int:
         return int.__hash__(self)
 

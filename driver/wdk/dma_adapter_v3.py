@@ -273,8 +273,9 @@ class DmaAdapterV3(DmaAdapter):
                 self._transfer = MappedTransfer(context, self.device_object, dma_completion_routine, completion_context)
             mapped = sum(n for _, n in device)
             call.result = {"status": int(status), "length": mapped, "elements": [[a, n] for a, n in device]}
-            elements = tuple(ScatterGatherElement(address, n) for address, n in device)
-            return self._checked_status(call, status), self._checked_length(call, mapped), elements
+            checked = self._checked_length(call, mapped)
+            elements = tuple(ScatterGatherElement(address, checked.part(n)) for address, n in device)
+            return self._checked_status(call, status), checked, elements
 
     def _fit(self, pieces: list[tuple[int, int]], room: int | None) -> list[tuple[int, int]]:
         """The pieces as far as the channel, or the list buffer, takes them."""

@@ -180,6 +180,23 @@ def test_what_shortens_the_length():
     assert run(b.adapter.map_transfer_ex(mdl, b.base, 100, 0, 23, True, BUFFER, 1000))[:2] == (OK, 7)
 
 
+def test_a_start_with_the_elements_looks_at_the_length():
+    for looks in (False, True):
+        b = channel()
+
+        async def story(b=b, looks=looks):
+            await hold(b)
+            _, _, elements = await b.adapter.map_transfer_ex(b.mdl, b.base, 0, 0, 100, False)
+            ranges = [(e.address, e.length) for e in elements] if looks else [(A, 100)]
+            async with b.kernel.start_transfer(b.adapter, ranges, False):
+                pass
+
+        run(story())
+        call = b.records("MapTransferEx")[0]["call"]
+        looked = [r["args"] for r in b.records("ResultChecked") if r["args"]["what"] == "length"]
+        assert looked == ([{"call": call, "what": "length"}] if looks else [])
+
+
 def test_statuses_of_map_transfer_ex():
     b = master()
     run(hold(b))
