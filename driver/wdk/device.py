@@ -109,7 +109,7 @@ class DeviceDescription:
     bus_number: int = 0
     dma_channel: int = 0
     interface_type: InterfaceType = InterfaceType.INTERNAL
-    dma_width: DmaWidth = DmaWidth.WIDTH_32_BITS
+    dma_width: DmaWidth = DmaWidth.WIDTH_8_BITS
     dma_speed: DmaSpeed = DmaSpeed.COMPATIBLE
     maximum_length: int = 1 << 16
     dma_port: int = 0
