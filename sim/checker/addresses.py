@@ -31,7 +31,6 @@ _SYNCS = ("dma_sync_single_for_cpu", "dma_sync_single_for_device", "dma_sync_sin
           "dma_sync_single_range_for_device", "dma_sync_sg_for_cpu", "dma_sync_sg_for_device")  # fmt: skip
 _TOO_SMALL = 0xC0000023  # STATUS_BUFFER_TOO_SMALL
 _NOT_FOR_DMA = {"stack": "on the stack", "vmalloc": "of vmalloc", "module": "of a module's data", "paged": "pageable"}
-_UNITS = {"Width16Bits": 2, "Width32Bits": 4, "Width64Bits": 8, 1: 2, 2: 4, 3: 8}  # DMA_WIDTH: as name or value
 
 
 class Calculated:
@@ -363,12 +362,11 @@ def _limits(book: Book, known: Ledger, call: OpenCall) -> tuple[int | None, int 
     if adapter is not None:
         told = adapter.description
         longest = told.get("maximum_segment") or told.get("maximum_length")
-        unit = int(told.get("segment_unit") or (0 if adapter.master else _UNITS.get(told.get("dma_width"), 1)) or 1)
     else:
         told = call.args.get("device")
         told = told if isinstance(told, dict) else {}
-        longest, unit = told.get("maximum_segment"), int(told.get("segment_unit") or 1)
-    boundary = told.get("segment_boundary")
+        longest = told.get("maximum_segment")
+    boundary, unit = told.get("segment_boundary"), int(told.get("segment_unit") or 1)
     return (int(longest) if longest else None, int(boundary) if boundary else None, unit)
 
 

@@ -207,8 +207,8 @@ def element_across_a_boundary(m, broken, lucky):
 
 
 @case("R46")
-def element_not_a_multiple_of_the_channel_s_width(m, broken, lucky):
-    a, mdl = m.adapter(dma_width="Width16Bits"), m.mdl((BUF, SIZE))
+def element_not_a_multiple_of_the_device_s_unit(m, broken, lucky):
+    a, mdl = m.adapter(segment_unit=2), m.mdl((BUF, SIZE))
     packet(m, a, mdl, True, length=SIZE - (1 if broken else 2))
 
 
