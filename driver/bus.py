@@ -47,8 +47,11 @@ class Joinable(Protocol):
         """Whether it has ended, in whatever way."""
         ...
 
-    async def join(self) -> Any:
-        """Waits for the end; returns the coroutine's result or raises its exception. May be awaited several times."""
+    async def join(self, limit: int = ...) -> Any:
+        """Waits for the end; returns the coroutine's result or raises its exception. May be awaited several times.
+
+        Raises :class:`BusTimeout` after ``limit`` cycles (by default :data:`driver.tasks.JOIN_LIMIT`).
+        """
         ...
 
     def cancel(self) -> None:

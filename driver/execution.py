@@ -48,6 +48,7 @@ class ExecutionContext:
         self.calls: list[int] = []
         self.waits = self.holds_cancel_lock = False
         self.moved: Callable[[], None] | None = None
+        self._locks = self._unlocked = 0
         self._irql, self.since, self.floor = irql, next(_order), irql or 0
 
     @property
@@ -74,6 +75,21 @@ class ExecutionContext:
         ``irql`` below the present one leaves the level as it is.
         """
         return Acting(self, role, irql)
+
+    def lock(self, irql: int) -> None:
+        """Runs at ``irql`` at least until :meth:`unlock`: a spin lock of the HAL is held. Nothing without levels."""
+        if self.irql is not None:
+            if not self._locks:
+                self._unlocked = self.irql
+            self._locks += 1
+            self.irql = max(self.irql, irql)
+
+    def unlock(self) -> None:
+        """Gives one lock back; with the last one the level of before."""
+        if self.irql is not None:
+            self._locks -= 1
+            if not self._locks:
+                self.irql = self._unlocked
 
     def __repr__(self) -> str:
         return f"<ExecutionContext {self.number}: {self.role} at {self.irql}>"

@@ -14,12 +14,15 @@ from collections.abc import Coroutine
 from typing import Any
 
 from .bus import Attribute, Bus, BusTimeout, Joinable, Signal
-from .errors import IrqlError
+from .errors import ContextError, IrqlError
 from .execution import ExecutionContext, in_context, level_name
+from .tasks import JOIN_LIMIT
 from .trace import Trace
 
-__all__ = ["DISPATCH_LEVEL", "Processor", "ProcessorBus"]
+__all__ = ["DISPATCH_LEVEL", "HOLD_LIMIT", "ContextTask", "Processor", "ProcessorBus"]
 
+#: Cycles that a context may keep the CPU from another; more than the longest wait of the HAL.
+HOLD_LIMIT = 10_000_000
 #: From this level on there are no thread switches.
 DISPATCH_LEVEL = 2
 
@@ -70,9 +73,9 @@ class Processor:
         finally:
             self._leave(context)
 
-    def spawn(self, coroutine: Coroutine[Any, Any, Any], context: ExecutionContext) -> Joinable:
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], context: ExecutionContext) -> "ContextTask":
         """Starts ``coroutine`` in ``context`` beside the caller; its exception waits for ``join``."""
-        return self.raw.spawn(self.run(context, coroutine), context.what)
+        return ContextTask(self, self.raw.spawn(self.run(context, coroutine), context.what), context)
 
     def deliver(self, coroutine: Coroutine[Any, Any, Any], context: ExecutionContext) -> Joinable:
         """Runs ``coroutine`` in ``context`` as soon as the CPU's level is below the context's: a DPC, a completion routine.
@@ -129,7 +132,8 @@ class Processor:
                     return
             self._pending.append(level)
             try:
-                await self._changed.wait()
+                if not await self._changed.wait(HOLD_LIMIT):
+                    raise ContextError(f"the CPU must fall below {level_name(level)}: {self._holders(level)}")
             finally:
                 self._pending.remove(level)
 
@@ -192,8 +196,10 @@ class Processor:
         self._grant()  # those before it may all be outranked
         try:
             while not ticket.granted:
-                await ticket.signal.wait()
+                fired = await ticket.signal.wait(HOLD_LIMIT)
                 self.check_failure()
+                if not fired:
+                    raise ContextError(f"{context.what} must get an access to the bus: {self._holders(context.level)}")
         except BaseException:
             if ticket.granted:
                 self.release()
@@ -224,6 +230,10 @@ class Processor:
             self._busy = ticket.granted = True
             ticket.signal.fire()
 
+    def _holders(self, level: int) -> str:
+        names = [other.what for other in self._running if other.level >= level and not other.waits]
+        return f"{' and '.join(names) or 'nobody'} held the CPU for {HOLD_LIMIT} cycles"
+
     def _outranked(self, context: ExecutionContext) -> bool:
         level = context.level
         if self._pending and max(self._pending) > level:
@@ -233,6 +243,36 @@ class Processor:
                 if other.level > level or (level >= DISPATCH_LEVEL and other.since < context.since):
                     return True
         return False
+
+
+class ContextTask:
+    """A :class:`driver.bus.Joinable` that runs on this CPU. Joining it is a wait: not at DISPATCH_LEVEL or above."""
+
+    def __init__(self, processor: Processor, task: Any, context: ExecutionContext):
+        self._cpu, self._task, self.context = processor, task, context
+
+    @property
+    def done(self) -> bool:
+        """See :class:`driver.bus.Joinable`."""
+        return self._task.done
+
+    async def join(self, limit: int = JOIN_LIMIT) -> Any:
+        """See :class:`driver.bus.Joinable`; raises :class:`IrqlError` where the caller must not wait."""
+        waiter = self._cpu.context
+        if not self._task.done and waiter.level >= DISPATCH_LEVEL:
+            raise IrqlError(
+                f"a wait for {self.context.what} must be at {level_name(DISPATCH_LEVEL - 1)} or below, "
+                f"not at {level_name(waiter.irql)} ({waiter.role}): nobody else would ever run again"
+            )
+        deadline = self._cpu.raw.now() + limit
+        while not self._task.done:
+            if not await self._cpu.sleep(self._task.signal, max(1, deadline - self._cpu.raw.now())):
+                raise BusTimeout(f"{self.context.what} to end", limit)
+        return self._task.result()
+
+    def cancel(self) -> None:
+        """See :class:`driver.bus.Joinable`."""
+        self._task.cancel()
 
 
 class ProcessorBus:

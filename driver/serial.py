@@ -31,7 +31,6 @@ class Serial:
     def __init__(self, bus: Bus, what: str, *, step: int = 16, limit: int = 10_000_000):
         self._bus, self._what, self._step, self._limit, self._taken = bus, what, step, limit, False
         self._holder: ExecutionContext | None = None
-        self._irql: int | None = None  # of the holder, before
 
     async def __aenter__(self) -> "Serial":
         waited = 0
@@ -39,21 +38,21 @@ class Serial:
         if context is not None:
             await self._bus.turn()  # type: ignore[attr-defined]  # an interrupted context takes nothing
         while self._taken:
-            if context is not None and self._holder is not None and context.level >= _DISPATCH_LEVEL:
+            holder = self._holder
+            if context is not None and holder is not None and holder is not context and context.level >= _DISPATCH_LEVEL:
                 raise ContextError(
-                    f"{context.what} must not use {self._what} that {self._holder.what} is using, which it has interrupted: "
-                    "a deadlock"
+                    f"{context.what} must not use {self._what} that {holder.what} is using, which it has interrupted: a deadlock"
                 )
             if waited >= self._limit:
                 raise BusTimeout(f"{self._what} to become free", waited)
             await self._bus.delay(self._step)
             waited += self._step
         self._taken, self._holder = True, context
-        if context is not None and context.irql is not None:
-            self._irql, context.irql = context.irql, max(context.irql, _DISPATCH_LEVEL)
+        if context is not None:
+            context.lock(_DISPATCH_LEVEL)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         holder, self._holder, self._taken = self._holder, None, False
-        if holder is not None and holder.irql is not None:
-            holder.irql = self._irql
+        if holder is not None:
+            holder.unlock()

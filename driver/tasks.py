@@ -4,9 +4,12 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from .bus import FlushpointError, Signal
+from .bus import BusTimeout, FlushpointError, Signal
 
-__all__ = ["SpawnedTask"]
+__all__ = ["JOIN_LIMIT", "SpawnedTask"]
+
+#: Cycles that a join waits unless told otherwise.
+JOIN_LIMIT = 10_000_000
 
 
 class SpawnedTask:
@@ -19,11 +22,11 @@ class SpawnedTask:
     signal : fires when it has ended.
     service : expected to run for ever: not reported when it is cancelled at the end of a run.
 
-    Members: ``done``, ``error`` (None while it runs and after a good end), ``stop`` (ends it on its event loop).
+    Members: ``done``, ``error`` (None while it runs and after a good end), ``stop`` (ends it on its event loop), ``signal``.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], what: str, signal: Signal, *, service: bool = False):
-        self._coroutine, self._signal = coroutine, signal
+        self._coroutine, self.signal = coroutine, signal
         self.what = what or getattr(coroutine, "__qualname__", "a coroutine")
         self.service = service
         self.stop: Callable[[], object] = coroutine.close
@@ -43,10 +46,14 @@ class SpawnedTask:
         finally:
             self._ended()
 
-    async def join(self) -> Any:
+    async def join(self, limit: int = JOIN_LIMIT) -> Any:
         """See :meth:`driver.bus.Joinable.join`."""
-        while not self.done:
-            await self._signal.wait()
+        if not self.done and not await self.signal.wait(limit):
+            raise BusTimeout(f"{self.what} to end", limit)
+        return self.result()
+
+    def result(self) -> Any:
+        """What it returned; raises what it raised. Only once it is done."""
         if self.error is not None:
             raise self.error
         return self._result
@@ -63,4 +70,4 @@ class SpawnedTask:
     def _ended(self) -> None:
         if not self.done:
             self.done = True
-            self._signal.fire()
+            self.signal.fire()

@@ -110,8 +110,9 @@ class InterruptRoutines:
             risen = bus.now()
             try:
                 await cpu.below(interrupt.irql)
-            except Exception:
-                return  # the machine has stopped
+            except Exception as error:
+                cpu.fail(error)  # unless it is what has stopped the machine already
+                return
             if not interrupt.connected or (bus.now() > risen and not await self._still_high(interrupt)):
                 continue
             await cpu.run(interrupt.execution, cpu.guarded(self._service(interrupt)))

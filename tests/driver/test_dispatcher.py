@@ -171,6 +171,31 @@ def test_one_synchronization_event_wakes_one_thread():
     kernel_story(story)
 
 
+def test_joining_a_thread_is_a_wait():
+    async def story(kernel, bus):
+        async def forever():
+            while True:
+                await kernel.ke_delay_execution_thread(100)
+
+        thread = kernel.ps_create_system_thread(forever(), "the poller")
+        with kernel.raised():
+            text = r"a wait for the poller must be at APC_LEVEL or below, not at DISPATCH_LEVEL \(thread\)"
+            with pytest.raises(IrqlError, match=text):
+                await thread.join()
+        before = bus.now()
+        with pytest.raises(BusTimeout, match="gave up after 5000 cycles waiting for the poller to end"):
+            await thread.join(5000)
+        assert bus.now() == before + 5000 and not thread.done
+        thread.cancel()
+        assert thread.done
+        plain = bus.spawn(bus.delay(1000), "the delay")
+        with pytest.raises(BusTimeout, match="gave up after 10 cycles waiting for the delay to end"):
+            await plain.join(10)
+        await plain.join()
+
+    kernel_story(story)
+
+
 @pytest.mark.parametrize("level, name", [(DISPATCH_LEVEL, "DISPATCH_LEVEL"), (DIRQL, "DIRQL 5")])
 def test_a_wait_at_dispatch_level_is_an_error_not_a_hang(level, name):
     async def story(kernel, bus):

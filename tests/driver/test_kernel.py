@@ -220,7 +220,7 @@ def test_io_get_dma_adapter_returns_adapter_and_map_registers():
         "dma64_bit_addresses": False,
         "ignore_count": False,
         "interface_type": 0,
-        "dma_width": 2,
+        "dma_width": 0,
         "dma_speed": 0,
         "dma_request_line": 0,
         "device_address": 0,

@@ -5,6 +5,7 @@ import asyncio
 
 import pytest
 
+from driver import processor as module
 from driver.bus import Bus
 from driver.errors import ContextError, IrqlError
 from driver.processor import Processor
@@ -227,6 +228,27 @@ def test_a_routine_must_return_at_its_level():
         ):
             await m.accesses("main", 3)
         assert context.irql == 2
+
+    run(story())
+
+
+def test_who_keeps_the_cpu_is_named(monkeypatch):
+    monkeypatch.setattr(module, "HOLD_LIMIT", 1000)
+
+    async def story():
+        m = Machine()
+
+        async def endless():
+            while True:
+                await m.bus.delay(100)
+
+        m.cpu.deliver(endless(), m.trace.new_context("dpc", 2, "the DPC endless"))
+        text = "the driver's main coroutine must get an access to the bus: .* the DPC endless held the CPU for 1000 cycles"
+        with pytest.raises(ContextError, match=text):
+            await m.bus.read(A, 1)
+        with pytest.raises(ContextError, match="the CPU must fall below DISPATCH_LEVEL: the DPC endless held the CPU for 1000"):
+            await m.cpu.below(2)
+        assert m.raw.now() == 2000
 
     run(story())
 
