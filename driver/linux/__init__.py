@@ -31,6 +31,20 @@ from .device import (
     wait_for_interrupt,
 )
 from .dmapool import DmaPool, dma_pool_alloc, dma_pool_create, dma_pool_destroy, dma_pool_free, dma_pool_zalloc
+from .interrupt import (
+    IRQ_HANDLED,
+    IRQ_NONE,
+    IRQ_WAKE_THREAD,
+    Completion,
+    Interrupt,
+    complete,
+    free_irq,
+    init_completion,
+    kthread_run,
+    request_irq,
+    request_threaded_irq,
+    wait_for_completion_timeout,
+)
 from .io import ioread32, ioread32_rep, iowrite32, iowrite32_rep, memcpy_fromio, memcpy_toio, readl, readsl, writel, writesl
 from .masks import (
     dma_get_cache_alignment,
@@ -184,4 +198,16 @@ __all__ = [
     "readsl",
     "writel",
     "writesl",
+    "IRQ_HANDLED",
+    "IRQ_NONE",
+    "IRQ_WAKE_THREAD",
+    "Completion",
+    "Interrupt",
+    "complete",
+    "free_irq",
+    "init_completion",
+    "kthread_run",
+    "request_irq",
+    "request_threaded_irq",
+    "wait_for_completion_timeout",
 ]

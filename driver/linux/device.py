@@ -17,6 +17,7 @@ from ..errors import ArgumentError, PlatformError, check_integer, check_type
 from ..hal import DrainResult, Hal
 from ..memory import PAGE_BYTES, OutOfMemory
 from ..platform import HalOptions, Platform
+from ..processor import Processor
 from ..trace import Call, Trace
 from .values import GFP_DMA, GFP_KERNEL, CheckedAddress, check_gfp
 
@@ -46,6 +47,7 @@ class Device:
     hal : the machine; its ``HalOptions.architecture`` must be a Linux one.
     trace : the call log.
     name : for error texts.
+    processor : the CPU whose bus the HAL uses; without it there are no interrupt handlers and threads. :meth:`start` makes one.
 
     Members
     -------
@@ -57,14 +59,14 @@ class Device:
     drained : how the last flush of the DMA engine ended; the calls that make it return nothing.
     """
 
-    def __init__(self, hal: Hal, trace: Trace, *, name: str = "device"):
+    def __init__(self, hal: Hal, trace: Trace, *, name: str = "device", processor: Processor | None = None):
         self.hal = check_type("hal", hal, Hal)
         self.trace = check_type("trace", trace, Trace)
         if hal.platform.options.architecture == "wdk":
             raise PlatformError("HalOptions.architecture must be a Linux one for a struct device, not 'wdk'")
         self.name, self.id = check_type("name", name, str), hal.number()
         self.bus, self.regs, self.maintenance, self.platform = hal.bus, hal.regs, hal.maintenance, hal.platform
-        self.cpu = Cpu(hal.bus, trace)
+        self.cpu, self.processor = Cpu(hal.bus, trace), processor
         self.coherent = hal.platform.coherent
         self.dma_bits = self.coherent_bits = 32
         self.min_align = 1
@@ -101,9 +103,10 @@ class Device:
                 f"architecture must be that of options ({options.architecture!r}) where both are given, not {architecture!r}"
             )
         trace = Trace(bus.now) if trace is None else trace
-        hal = Hal(bus, await Platform.discover(bus, options=options, **beliefs), trace, reserve=reserve)
+        processor = Processor(bus, trace)
+        hal = Hal(processor.bus, await Platform.discover(bus, options=options, **beliefs), trace, reserve=reserve)
         await hal.enable_interrupts()
-        return cls(hal, trace, name=name)
+        return cls(hal, trace, name=name, processor=processor)
 
     def log(self) -> dict[str, Any]:
         """As the call log shows it."""
