@@ -98,4 +98,4 @@ async def bare(dut: Any) -> None:
         await master.write(n % 8 * 8, bytes(8))
         await master.read(n % 8 * 8, 8)
     seconds = time.process_time() - start
-    Path("rates.json").write_text(json.dumps({"driven": count / seconds}))
+    Path("rates.json").write_text(json.dumps({"rate": count / seconds}))

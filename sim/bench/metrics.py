@@ -50,8 +50,70 @@ SYNTH: tuple[Metric, ...] = (
     Metric("fpga.maps", _FPGA + ", iCE40", "share of the blocks that map on both", "of all", ">= 1", "1", "1 of 4 (verilog-axi)"),
 )
 
+_D, _M, _X, _S, _R = "D-cache", "maintenance", "interconnect", "system", "simulation"
+
 #: The rows of ``make bench``.
-BENCH: tuple[Metric, ...] = ()
+BENCH: tuple[Metric, ...] = (
+    Metric("dcache.hit.latency", _D, "native port: a read that hits", "cycles", "<= 1", "1", "1 (HPDcache)"),
+    Metric("dcache.read.rate", _D, "native port: read hits", "per cycle", ">= 1", "1", "1.0 (HPDcache)"),
+    Metric("dcache.write.rate", _D, "native port: write hits", "per cycle", ">= 1", "1", "0.667 (HPDcache)"),
+    Metric("dcache.axi.hit", _D, "AXI: AR handshake to R valid on a hit", "cycles", "<= 2", "1"),
+    Metric("dcache.axi.rate", _D, "AXI: beats of hit bursts, reads or writes", "per cycle", ">= 1", "1"),
+    Metric(
+        "dcache.miss.overhead",
+        _D,
+        "read miss beyond the memory's latency, any word of the line",
+        "cycles",
+        "<= 3",
+        "0",
+        "8 (HPDcache), 2 (PyCacheGen, blocking)",
+    ),
+    Metric("dcache.stream.miss", _D, "128 line misses in a row, latency 10", "cycles/line", "<= 5", "4", "6.0 (HPDcache)"),
+    Metric("dcache.stream.dirty", _D, "the same, every victim dirty", "cycles/line", "<= 5.5", "4", "nobody publishes it"),
+    Metric("maint.all.dirty", _M, "clean everything, 128 dirty lines", "cycles/line", "<= 4.1", "4", "4.06 (HPDcache)"),
+    Metric(
+        "maint.range.dirty",
+        _M,
+        "clean 1 KiB of 32 dirty lines",
+        "cycles/line",
+        "<= 4.2",
+        "4",
+        "12.0 (HPDcache), 18 (PyCacheGen, all)",
+    ),
+    Metric("maint.range.clean", _M, "range of clean or absent lines", "cycles/line", "<= 1.1", "1", "5"),
+    Metric("maint.range.huge", _M, "range of 16 times the cache: cycles beyond its lines", "cycles", "<= 8", "0"),
+    Metric("maint.all.clean", _M, "clean an already clean cache", "cycles", "<= 3", "1", "3"),
+    Metric("maint.invalidate.all", _M, "invalidate all", "cycles", "<= 4", "1", "67"),
+    Metric("maint.cpu.rate", _M, "CPU hits elsewhere during maint.range.dirty", "of full rate", ">= 0.8", "1", "0 (all block)"),
+    Metric("maint.cpu.clean", _M, "that clean meanwhile (twice maint.range.dirty)", "cycles/line", "<= 8.4", "4"),
+    Metric("xbar.latency", _X, "2x2, 32-bit: added AR to R", "cycles", "<= 2", "0", "5 (verilog-axi)"),
+    Metric("xbar.util16", _X, "16-beat reads", "beats/cycle", ">= 0.99", "1", "0.937 (verilog-axi)"),
+    Metric("xbar.util1", _X, "single-beat reads", "beats/cycle", ">= 0.99", "1", "0.247 (verilog-axi)"),
+    Metric("sys.dma4k.flush", _S, "4 KiB device-to-memory, all flushes, by hardware range", "cycles", peer="nobody publishes it"),
+    Metric("sys.dma4k.snoop", _S, "the same on the coherent platform", "cycles", peer="nobody publishes it"),
+    Metric("sys.dma4k.lines", _S, "the same, flushed by a software loop over lines", "cycles", peer="nobody publishes it"),
+    Metric("sys.range.speedup", _S, "that loop over the hardware range", "times", ">= 3"),
+    Metric(
+        "sim.rate.idle",
+        _R,
+        "whole SoC while the driver waits for its interrupt",
+        "cycles/s",
+        ">= 300000",
+        "",
+        "9.1 k cocotb, 40 k native C++",
+        timed=True,
+    ),
+    Metric(
+        "sim.rate.driven",
+        _R,
+        "single accesses, share of cocotbext-axi on a bare AXI RAM",
+        "of its rate",
+        ">= 0.8",
+        "1",
+        timed=True,
+    ),
+    Metric("checker.cost", _R, "a run with the flush checker over one without", "times", "<= 1.5", "1", timed=True),
+)
 
 
 def find(metrics: tuple[Metric, ...], names: list[str]) -> list[Metric]:
