@@ -20,11 +20,12 @@ from .bfm import PERIOD_NS
 from .checker import check
 from .hardware import differences
 from .report.result import Result
-from .scenarios import Expectation, Scenario, catalogue
+from .scenarios import AnyScenario, DriverScenario, Expectation, Scenario, everything
 from .scenarios.context import Context
 from .scenarios.expect import differing
 from .scenarios.layout import images, make_setting, scenario_seed
 from .scenarios.stories import STORIES
+from .userdriver.example import run_example
 
 __all__ = ["execute", "run_scenario"]
 
@@ -47,7 +48,7 @@ async def execute(tb: Any, arguments: Mapping[str, Any]) -> None:
             put({"start": name})
             result = await run_scenario(
                 tb,
-                catalogue()[name],
+                everything()[name],
                 payload,
                 seed=arguments["seed"],
                 quick=arguments["quick"],
@@ -69,9 +70,11 @@ async def _in_time(story: Any, size: int) -> Any:
 
 
 async def run_scenario(
-    tb: Any, scenario: Scenario, payload: bytes, *, seed: int, quick: bool, keep: bool, folder: Path
+    tb: Any, scenario: AnyScenario, payload: bytes, *, seed: int, quick: bool, keep: bool, folder: Path
 ) -> Result:
     """Runs one scenario on a testbench and gives its verdicts; never raises for what the scenario does."""
+    if isinstance(scenario, DriverScenario):
+        return await run_example(tb, scenario, payload, seed=seed, keep=keep, folder=folder)
     start = time.perf_counter()
     own_seed = scenario_seed(seed, scenario)
     result = Result(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rtl.config import SocConfig
 
-from .scenarios import Scenario, select
+from .scenarios import AnyScenario, select
 from .scenarios.layout import check_fit, fitting
 from .scenarios.model import COHERENT, NON_COHERENT
 from .toolchain import SIMULATORS
@@ -44,7 +44,7 @@ class OptionError(ValueError):
 class RunOptions:
     """A run, ready to start. ``configs`` maps platforms to hardware; ``scenarios`` are in catalogue order."""
 
-    scenarios: tuple[Scenario, ...]
+    scenarios: tuple[AnyScenario, ...]
     configs: dict[str, SocConfig]
     payload: bytes
     payload_name: str

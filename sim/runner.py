@@ -22,7 +22,7 @@ from rtl.config import SocConfig
 from .build import ROOT, Model, Mutation, build_model
 from .options import RunOptions
 from .report.result import Result
-from .scenarios import Scenario
+from .scenarios import AnyScenario
 from .scenarios.layout import scenario_seed
 from .scenarios.model import size_bytes
 from .simulator import SessionError, run_session
@@ -89,11 +89,11 @@ class _Session:
     """Scenarios of one platform for one simulator process."""
 
     platform: str
-    scenarios: list[Scenario]
+    scenarios: list[AnyScenario]
     number: int
 
 
-def cost(scenario: Scenario, config: SocConfig, payload_bytes: int, quick: bool) -> int:
+def cost(scenario: AnyScenario, config: SocConfig, payload_bytes: int, quick: bool) -> int:
     """A guess of what a scenario costs, in no unit: for an even distribution only."""
     return _BASE_COST + size_bytes(scenario.size_for(quick), config, payload_bytes)
 
@@ -109,7 +109,7 @@ def distribute(options: RunOptions) -> list[_Session]:
         if not mine:
             continue
         count = max(1, min(options.jobs, len(mine) // 20))
-        lots: list[tuple[int, list[Scenario]]] = [(0, []) for _ in range(count)]
+        lots: list[tuple[int, list[AnyScenario]]] = [(0, []) for _ in range(count)]
         weight = {each.name: cost(each, config, len(options.payload), options.quick) for each in mine}
         for scenario in sorted(mine, key=lambda each: (-weight[each.name], each.name)):
             n = min(range(count), key=lambda k: lots[k][0])
@@ -278,7 +278,7 @@ def _run_session(
                 report(_lost(scenario, options.seed, text))
 
 
-def _lost(scenario: Scenario, seed: int, text: str) -> Result:
+def _lost(scenario: AnyScenario, seed: int, text: str) -> Result:
     return Result(
         name=scenario.name,
         row=scenario.row,

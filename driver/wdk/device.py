@@ -85,7 +85,8 @@ class DeviceDescription:
     dma32_bit_addresses, dma64_bit_addresses : how far a bus master of version 0 to 2 reaches: 64 bits, else 32, else 24.
     ignore_count : the channel's counter is not to be trusted; only logged, this machine's counts.
     dma_channel : number of the system channel; not used by a bus master.
-    interface_type, dma_width, dma_speed, dma_port, bus_number : only logged.
+    dma_width : of a system channel's device; the checker takes it as the unit of lengths. interface_type, dma_speed, dma_port,
+        bus_number : only logged.
     maximum_length : most bytes per transfer; decides the number of map registers.
     dma_address_width : bits of the addresses that the device drives: it reaches the first ``2**dma_address_width`` bytes of the
         memory window, as behind a bus offset. A field of version 3; here it also narrows the older versions, so that bounce

@@ -62,13 +62,15 @@ async def transfer(kernel, device, device_object, adapter, irp):
 
     va = kernel.mm_get_mdl_virtual_address(mdl)
     device_object.current_irp = irp
-    status = await adapter.get_scatter_gather_list(device_object, mdl, va, irp.length, list_control, None, to_device)
+    with kernel.raised():  # to DISPATCH_LEVEL, and back at the end of the block
+        status = await adapter.get_scatter_gather_list(device_object, mdl, va, irp.length, list_control, None, to_device)
     moved = 0
     if status == NTSTATUS.STATUS_SUCCESS:
         await device.wait(WAIT_CYCLES)
         moved = await device.acknowledge()
         # After the transfer: the last bytes are still in the controller; a read's cache lines may be stale.
-        await adapter.put_scatter_gather_list(lists[0], to_device)
+        with kernel.raised():
+            await adapter.put_scatter_gather_list(lists[0], to_device)
         if not lists[0].flushed:
             status = NTSTATUS.STATUS_DEVICE_DATA_ERROR
 
