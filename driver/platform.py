@@ -83,7 +83,7 @@ class HalOptions:
     invalidate_after_read : v1/v2 FlushAdapterBuffers and PutScatterGatherList also invalidate the buffer after a
         device-to-memory transfer, so that lines a speculating CPU filled meanwhile are dropped. Off: to the letter of v1/v2.
     clean_before_read : v3 MapTransferEx also cleans and invalidates before a device-to-memory transfer. Off: to the letter
-        of v3. (The table has the row; the v3 interface is not built yet.)
+        of v3.
     architecture : whose tables the HAL follows: ``"wdk"`` (the platform table of this module), or for the Linux DMA API
         ``"arm"``, ``"arm64"``, ``"riscv"``, ``"mips"`` (:mod:`driver.architecture`).
     speculates : the CPU may fill lines nobody asked for, so that Linux invalidates after a transfer, too.

@@ -154,6 +154,13 @@ def test_copies_go_a_line_of_the_target_at_a_time():
         ("write", slot.address + 64, 6),
     ]
     assert all(op[3] == Attribute.CACHED for op in bus.ops if op[0] in ("read", "write"))
+    bus.ops.clear()
+    run(pool.copy_out(slot))  # now the buffer is the target, and begins inside a line
+    assert [op[:3] for op in bus.ops if op[0] == "write"] == [
+        ("write", FAR + 8, 24),
+        ("write", FAR + 32, 32),
+        ("write", FAR + 64, 14),
+    ]
 
 
 def test_uncached_buffers_are_copied_uncached():
