@@ -8,8 +8,10 @@ driver could do, not what this run's luck did.
 from .engine import check
 from .findings import Access, Finding, Party, Severity
 from .replay import check_directory
-from .report import render, render_all
+from .report import render, render_all, styled, styled_all, summary
 from .rules import MAY_CAUSE, RULES, SOURCES, Rule
+from .sarif import to_json, to_sarif
+from .suppress import Problem, ProblemKind, Suppressed, apply_suppressions, merge_problems
 
 __all__ = [
     "MAY_CAUSE",
@@ -18,10 +20,20 @@ __all__ = [
     "Access",
     "Finding",
     "Party",
+    "Problem",
+    "ProblemKind",
     "Rule",
     "Severity",
+    "Suppressed",
+    "apply_suppressions",
     "check",
     "check_directory",
+    "merge_problems",
     "render",
     "render_all",
+    "styled",
+    "styled_all",
+    "summary",
+    "to_json",
+    "to_sarif",
 ]

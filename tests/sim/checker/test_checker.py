@@ -360,7 +360,7 @@ def test_a_finding_names_everything():
 
 def test_text():
     _, found = find("prefetch_and_no_invalidate_after")
-    text = render(found[0])
+    text = render(found[0], verbose=True)
     assert text.splitlines()[0] == (
         f"R04 corruption seen (root, interface), cycle {found[0].cycle}: "
         "the CPU reads a line that may have been filled before the device's data reached memory"
