@@ -113,7 +113,7 @@ def test_requests(name, write, coherent):
 def test_auto_init(coherent):
     m = Machine(coherent)
     m.bus.device[0:6000] = DATA
-    assert run(example("common_buffer_system_dma")(m.kernel, m.port, 4, 48)) == DATA[: 4 * 48]
+    assert run(example("common_buffer_system_dma")(m.kernel, m.port, 4, 41)) == DATA[3 * 41 : 4 * 41]
     m.done()
 
 
