@@ -109,14 +109,18 @@ async def _run(run: DriverRun, tb: Any, job: DriverJob, driver: UserDriver, payl
     await tb.reset(memory, device, job.seed)
     timing = Timing.from_dict(job.timing) if job.timing else Timing()
     with tb.harness():
-        machine = await boot(driver.style, tb, job.hal, job.beliefs, job.architecture)
+        machine = await boot(driver.style, tb, job.hal, job.beliefs, job.architecture, speculates=job.speculates)
         await timing.apply(machine.port.hal.regs, tb.bus, tb.config)
     tb.platform.update(machine.port.hal.platform.record())
     tb.platform["speculates"] = (job.speculates and tb.config.dcache.prefetcher) or timing.prefetch
     tb.platform["interface"] = driver.style
-    tb.platform["architecture"] = job.architecture or driver.style
+    tb.platform["architecture"] = machine.port.hal.platform.options.architecture
     tb.platform["explore"] = timing.to_dict()
     await _drive(run, tb, machine, driver, job.limit)
+    if run.ended and machine.failure is not None:
+        _raised(run, tb, driver, machine.failure)
+    if run.ended:
+        machine.release()
     run.tasks = tb.bus.cancel_tasks()
     requests = await _requests(run, tb, machine)
     await tb.finish()
@@ -154,9 +158,7 @@ async def _drive(run: DriverRun, tb: Any, machine: Machine, driver: UserDriver, 
             _, run.last_site = _own_lines(error, driver.path)
             run.problem = "the driver runs without letting simulated time pass: an await of the bus, a wait or a delay is missing"
         except (Exception, SystemExit) as error:
-            run.ending, run.problem = Ending.RAISED, _error_text(error)
-            run.trouble, run.last_site = _own_lines(error, driver.path)
-            tb.trace.event("Unhandled", error=run.problem, traceback=run.trouble)
+            _raised(run, tb, driver, error)
         else:
             _returned(run, machine, value)
 
@@ -178,6 +180,12 @@ async def _drive(run: DriverRun, tb: Any, machine: Machine, driver: UserDriver, 
     run.output = output.getvalue()[:_MAX_OUTPUT]
     for warning in caught:
         run.notes.append(f"{str(warning.message).removeprefix('coroutine ')}: its call lacks an 'await' and did nothing")
+
+
+def _raised(run: DriverRun, tb: Any, driver: UserDriver, error: BaseException) -> None:
+    run.ending, run.problem = Ending.RAISED, _error_text(error)
+    run.trouble, run.last_site = _own_lines(error, driver.path)
+    tb.trace.event("Unhandled", error=run.problem, traceback=run.trouble)
 
 
 @types.coroutine

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What a real machine may do at any moment, on demand: for examples, where luck must strike in a certain moment.
 
-Each function is the test harness's doing (tag 0): it carries no source line, and nobody is blamed for it. ``device`` is the driver's
-:class:`~driver.storage_port.StoragePort`; its ``hal`` leads to the registers.
+Each function is the test harness's doing (tag 0): it carries no source line, and nobody is blamed for it. ``device`` is the
+driver's :class:`~driver.storage_port.StoragePort`; its ``hal`` leads to the registers.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ async def landed(device: StoragePort) -> None:
 
 @contextlib.asynccontextmanager
 async def memory_held(device: StoragePort, address: int, length: int) -> Any:
-    """``async with memory_held(device, address, length): ...``: memory takes no write to these bytes inside the block; reads go on.
+    """``async with memory_held(device, address, length): ...``: memory takes no write to these bytes meanwhile; reads go on.
 
     The device's data is then certain not to have arrived. Not for a coherent platform, where a snooping write blocks its line.
     """

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from driver import bare, linux
 from driver.platform import HalOptions
 from driver.storage_port import StoragePort
 from driver.wdk import Irp, Kernel
 from rtl.config import SocConfig
 
-__all__ = ["Machine", "boot", "fill"]
+__all__ = ["LINUX_ARCHITECTURES", "Machine", "boot", "fill"]
+
+LINUX_ARCHITECTURES = ("arm", "arm64", "riscv", "mips")
 
 
 @dataclass
@@ -23,6 +26,16 @@ class Machine:
     owner: Any
     port: StoragePort
     completed: list[tuple[Irp, int]] = field(default_factory=list)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What stopped the machine beside the driver's main coroutine: an exception in its ISR or DPC."""
+        return getattr(self.owner, "failure", None)
+
+    def release(self) -> None:
+        """The driver's end: a Linux driver is unbound, which logs what it still holds."""
+        if self.style == "linux":
+            linux.device_release(self.owner)
 
 
 def fill(config: SocConfig, payload: bytes, seed: int) -> tuple[bytes, bytes]:
@@ -39,23 +52,39 @@ def fill(config: SocConfig, payload: bytes, seed: int) -> tuple[bytes, bytes]:
     return noise.translate(table), device
 
 
-async def boot(style: str, tb: Any, options: Mapping[str, Any], beliefs: Mapping[str, Any], architecture: str) -> Machine:
+async def boot(
+    style: str,
+    tb: Any,
+    options: Mapping[str, Any],
+    beliefs: Mapping[str, Any],
+    architecture: str,
+    *,
+    speculates: bool = True,
+) -> Machine:
     """Starts the interface of a style on a reset testbench. Called as the test harness.
 
     Parameters
     ----------
     options, beliefs : fields of :class:`HalOptions` and of :class:`driver.platform.Platform`.
-    architecture : of the Linux interface; "" for its default.
+    architecture : of the Linux interface; "" or another system's for its default.
+    speculates : what the HAL is told about the CPU, unless ``options`` say otherwise.
     """
-    if style == "wdk":
-        kernel = await Kernel.start(tb.bus, tb.trace, options=HalOptions(**options), **beliefs)
-        machine = Machine(style, kernel, StoragePort(kernel.hal, tb.trace, capacity=tb.config.device.buffer_bytes))
-        inner = kernel.io_complete_request
+    hal = HalOptions(**{"speculates": speculates, **options})
+    capacity = tb.config.device.buffer_bytes
+    if style == "linux":
+        chosen = architecture if architecture in LINUX_ARCHITECTURES else None
+        dev = await linux.Device.start(tb.bus, tb.trace, architecture=chosen, options=hal, **beliefs)
+        return Machine(style, dev, StoragePort(dev.hal, tb.trace, capacity=capacity))
+    if style == "bare":
+        owner = await bare.Machine.start(tb.bus, tb.trace, options=hal, **beliefs)
+        return Machine(style, owner, StoragePort(owner.hal, tb.trace, capacity=capacity))
+    kernel = await Kernel.start(tb.bus, tb.trace, options=hal, **beliefs)
+    machine = Machine(style, kernel, StoragePort(kernel.hal, tb.trace, capacity=capacity))
+    inner = kernel.io_complete_request
 
-        def io_complete_request(irp: Irp, priority_boost: int = 0) -> None:
-            inner(irp, priority_boost)
-            machine.completed.append((irp, tb.bus.now()))
+    def io_complete_request(irp: Irp, priority_boost: int = 0) -> None:
+        inner(irp, priority_boost)
+        machine.completed.append((irp, tb.bus.now()))
 
-        kernel.io_complete_request = io_complete_request  # type: ignore[method-assign]
-        return machine
-    raise ValueError(f"style must be wdk, not {style!r}")
+    kernel.io_complete_request = io_complete_request  # type: ignore[method-assign]
+    return machine

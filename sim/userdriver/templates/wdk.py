@@ -36,8 +36,8 @@ async def driver_entry(kernel, device):
     await transfer(kernel, device, device_object, adapter, read)
 
     # The caller changes the block and writes it back somewhere else.
-    block = await kernel.bus.read(buffer, size)
-    await kernel.bus.write(buffer, block.upper())
+    block = await kernel.cpu.load(buffer, size)
+    await kernel.cpu.store(buffer, block.upper())
     write = kernel.io_allocate_irp(MajorFunction.IRP_MJ_WRITE, mdl, byte_offset=4096)
     await transfer(kernel, device, device_object, adapter, write)
 
