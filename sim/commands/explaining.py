@@ -23,5 +23,6 @@ def run(arguments: argparse.Namespace) -> int:
     if len(scenarios) > 1:
         near = ", ".join(scenario.name for scenario in scenarios[:3])
         raise UnknownScenario(f"scenario must be one name, not {arguments.name!r}: {len(scenarios)} match ({near}, ...)")
-    console().print(explain(scenarios[0]), markup=False, soft_wrap=True)
+    out = console()
+    out.print(explain(scenarios[0], width=out.width), markup=False, soft_wrap=True)
     return 0

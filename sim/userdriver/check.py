@@ -83,11 +83,21 @@ def check_driver(
         for platform in options.platforms
     ]
     if options.waves and result[0].runs[0].record:
-        dumps = [path for lot in lots for path in (lot.folder / "dump.fst", lot.folder / "dump.vcd") if path.exists()]
-        if dumps:
-            shutil.move(dumps[0], Path(result[0].runs[0].record) / f"waves{dumps[0].suffix}")
+        _waves(result[0].runs[0], lots)
     shutil.rmtree(work, ignore_errors=True)
     return result
+
+
+def _waves(run: DriverRun, lots: Sequence[_Lot]) -> None:
+    """Takes the one run's waves to its record, with a save file for GTKWave."""
+    from ..waves.collect import save_for
+
+    for lot in lots:
+        for source in (lot.folder / "dump.fst", lot.folder / "dump.vcd"):
+            if source.exists():
+                dump = Path(run.record) / f"waves{source.suffix}"
+                shutil.move(source, dump)
+                save_for(dump, lot.model.config.data_width, run.wrong, run.epoch_ns, run.cycles)
 
 
 def _name(platform: PlatformChoice, seed: int) -> str:

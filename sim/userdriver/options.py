@@ -26,6 +26,7 @@ PLATFORMS: dict[str, tuple[str, str, bool]] = {
     "riscv": ("none", "riscv", True),
     "mips": ("none", "mips", False),
     "wdk": ("none", "wdk", True),
+    "bare": ("none", "bare", True),
     "coherent": ("snoop", "", True),
 }
 _DEFAULT_ARCHITECTURE = {"wdk": "wdk", "linux": "arm64", "bare": "bare"}
@@ -86,7 +87,7 @@ def _platforms(names: Sequence[str] | None, style: str, config: str | None, payl
         stated = "coherency" in tomllib.loads(Path(config).read_text(encoding="utf-8"))
     default = _DEFAULT_ARCHITECTURE[style]
     if not wanted:
-        wanted = ["coherent"] if stated and base is not None and base.coherent else [default if default in PLATFORMS else "arm"]
+        wanted = ["coherent"] if stated and base is not None and base.coherent else [default]
     chosen: list[PlatformChoice] = []
     for name in dict.fromkeys(wanted):
         coherency, architecture, speculates = PLATFORMS[name]

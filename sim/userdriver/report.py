@@ -156,7 +156,18 @@ def _verdict(runs: Sequence[DriverRun], options: CheckOptions) -> str:
     text = f"{len(roots)} root finding{'s' if len(roots) != 1 else ''}" + (f" ({', '.join(words)})" if words else "")
     if len(runs) > 1:
         return f"{text}; {bad} of {len(runs)} runs fail" if bad else f"{text}; all {len(runs)} runs pass"
-    return f"{text}: {'FAILED' if bad else 'passed'}"
+    return f"{text}: {'FAILED' + _why(runs[0], options) if bad else 'passed'}"
+
+
+def _why(run: DriverRun, options: CheckOptions) -> str:
+    reasons = [
+        "" if run.ended else f"the driver {run.ending}",
+        f"{run.corrupted} bytes are wrong" if run.corrupted else "",
+        "the hardware differs from its model" if run.hardware else "",
+        "the check itself failed" if run.error else "",
+    ]
+    text = ", ".join(reason for reason in reasons if reason)
+    return f" ({text})" if text else ""
 
 
 def _print_many(out: Console, say: Any, options: CheckOptions, result: PlatformRuns, verbose: bool) -> None:
