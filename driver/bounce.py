@@ -20,7 +20,7 @@ from .hal import Hal
 from .platform import FlushCall
 from .trace import Trace
 
-__all__ = ["BouncePool", "BounceSlot"]
+__all__ = ["BouncePool", "BounceSlot", "check_pairs"]
 
 _OWNERS = ("map-registers", "swiotlb")
 
@@ -87,7 +87,7 @@ class BouncePool:
         contiguous : the device takes one range, so a buffer in several pieces needs a bounce.
         """
         platform, mode = self._hal.platform, self._hal.platform.options.bounce
-        pairs = _pairs(ranges)
+        pairs = check_pairs(ranges)
         if mode == "always" or any(address + length > platform.reach_end(reach) for address, length in pairs):
             return True
         if contiguous and any(a + n != b for (a, n), (b, _) in pairwise(pairs)):
@@ -162,7 +162,7 @@ class BouncePool:
         PoolError
             If the pool's bytes or the memory within reach are used up.
         """
-        pairs = _pairs(ranges)
+        pairs = check_pairs(ranges)
         check_flag("write_to_device", write_to_device)
         whole = self._hal.platform.options.bounce_copies_whole if whole is None else check_flag("whole", whole)
         length = sum(size for _, size in pairs)
@@ -252,7 +252,9 @@ def _steps(source: Sequence[tuple[int, int]], target: Sequence[tuple[int, int]],
     return steps
 
 
-def _pairs(ranges: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+def check_pairs(ranges: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """``ranges`` as pairs of address and length; raises :class:`ArgumentError` unless they are some, inside 32 bits, none
+    empty."""
     pairs = []
     for item in ranges:
         try:

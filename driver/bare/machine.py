@@ -10,9 +10,10 @@ The calls are those of CMSIS-Core (cachel1_armv7.h: ``SCB_CleanDCache_by_Addr`` 
 from collections.abc import Sequence
 from typing import Any
 
+from ..bounce import check_pairs
 from ..bus import Bus
 from ..cpu import Cpu
-from ..errors import ArgumentError, check_integer, check_type
+from ..errors import PoolError, check_integer, check_type
 from ..hal import Hal
 from ..maintenance import Op, Target
 from ..platform import Platform
@@ -129,7 +130,8 @@ class Machine:
 
         By default it shares no cache line with anything: ``alignment`` None is the assumed line, at least 64.
         """
-        with self.trace.call("AllocateMemory", length=length, kind="static", what=what) as call:
+        check_integer("length", length, 1, self.platform.memory_size, error=PoolError)
+        with self.trace.call("AllocateMemory", length=length, kind="static", what=check_type("what", what, str)) as call:
             address = self.pool.allocate(
                 length,
                 alignment=max(64, self.platform.line_bytes) if alignment is None else alignment,
@@ -142,19 +144,18 @@ class Machine:
 
     def free(self, address: int) -> None:
         """Gives a buffer back; raises :class:`PoolError` if it is not allocated."""
+        check_integer("address", address, 0, _ADDRESSES - 1, error=PoolError)
         with self.trace.call("FreeMemory", address=address):
             self.pool.free(address)
 
     def declare_control(self, address: int, length: int, what: str) -> None:
         """Says that CPU and device share these bytes: descriptors, control or status words. Only the log uses it."""
-        self.trace.event("DeclareControl", address=address, length=length, what=what)
+        ((address, length),) = check_pairs([(address, length)])
+        self.trace.event("DeclareControl", address=address, length=length, what=check_type("what", what, str))
 
     def cpu_copy(self, ranges: Sequence[Sequence[int]]) -> Call:
         """Declares that the CPU itself stores PIO data into ``ranges``: ``with machine.cpu_copy([(address, 3)]): ...``."""
-        log = [[address, length] for address, length in ranges]
-        if not log:
-            raise ArgumentError("ranges must name at least one range, not none")
-        return self.trace.call("CpuCopy", ranges=log)
+        return self.trace.call("CpuCopy", ranges=[list(pair) for pair in check_pairs(ranges)])
 
     async def flush_dma(self) -> bool:
         """The DMA controller's own flush: it hands over what it holds back, in both directions. Cache maintenance does not.

@@ -20,7 +20,7 @@ async def flush_dcache_page(dev: Device, page: int) -> None:
     machine.
     """
     check_device(dev)
-    with dev.trace.call("flush_dcache_page", address=page, length=PAGE_BYTES):
+    with dev.plain_call("flush_dcache_page", address=page, length=PAGE_BYTES):
         check_integer("page", page, 0, (1 << 32) - PAGE_BYTES, multiple_of=PAGE_BYTES)
         await dev.hal.sync(_tables(dev).flush_dcache_page, [(page, PAGE_BYTES)])
 
@@ -29,7 +29,7 @@ async def flush_icache_range(dev: Device, start: int, end: int) -> None:
     """flush_icache_range: the CPU has written instructions to ``[start, end)``: cleans the D-cache, then invalidates the
     I-cache."""
     check_device(dev)
-    with dev.trace.call("flush_icache_range", start=start, end=end):
+    with dev.plain_call("flush_icache_range", start=start, end=end):
         check_integer("start", start, 0, (1 << 32) - 1)
         check_integer("end", end, start, 1 << 32)
         if end > start:

@@ -9,17 +9,17 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from ..bounce import BouncePool
+from ..bounce import BouncePool, check_pairs
 from ..bus import Attribute, Bus
 from ..checked import Null
 from ..cpu import Cpu
-from ..errors import ArgumentError, PlatformError, check_integer, check_type
+from ..errors import PlatformError, check_integer, check_type
 from ..hal import DrainResult, Hal
 from ..memory import PAGE_BYTES, OutOfMemory
 from ..platform import HalOptions, Platform
 from ..processor import Processor
 from ..trace import Call, Trace
-from .values import GFP_DMA, GFP_KERNEL, CheckedAddress, check_gfp
+from .values import GFP_DMA, GFP_KERNEL, CheckedAddress, check_gfp, loggable
 
 __all__ = [
     "Device",
@@ -120,7 +120,11 @@ class Device:
 
     def call(self, name: str, **args: Any) -> Call:
         """Begins a logged call of this device."""
-        return self.trace.call(name, device=self.log(), **args)
+        return self.plain_call(name, device=self.log(), **args)
+
+    def plain_call(self, name: str, **args: Any) -> Call:
+        """Begins a logged call that names no device. Arguments of any type: they are checked after they are logged."""
+        return self.trace.call(name, **{key: loggable(value) for key, value in args.items()})
 
     async def drain(self) -> None:
         """Makes the DMA engine hand over what it holds back, in both directions; what a return to the CPU means on this
@@ -140,20 +144,18 @@ class Device:
 
     def declare_control(self, address: int, length: int, what: str) -> None:
         """Says that CPU and device share these bytes: descriptors, control or status words. Only the log uses it."""
-        self.trace.event("DeclareControl", address=address, length=length, what=what)
+        ((address, length),) = check_pairs([(address, length)])
+        self.trace.event("DeclareControl", address=address, length=length, what=check_type("what", what, str))
 
     def cpu_copy(self, ranges: Sequence[Sequence[int]]) -> Call:
         """Declares that the CPU itself stores PIO data into ``ranges``: ``with dev.cpu_copy([(address, 3)]): ...``."""
-        log = [[address, length] for address, length in ranges]
-        if not log:
-            raise ArgumentError("ranges must name at least one range, not none")
-        return self.trace.call("CpuCopy", ranges=log)
+        return self.trace.call("CpuCopy", ranges=[list(pair) for pair in check_pairs(ranges)])
 
     # -- memory, for the functions below ---------------------------------------------------------------------------
 
     def allocate(self, length: int, kind: str, what: str, *, gfp: Any = GFP_KERNEL, managed: bool = False, **place: Any) -> Any:
         """Memory of a kind; NULL if there is none left. ``place`` goes to :meth:`MemoryPool.allocate`."""
-        with self.trace.call("AllocateMemory", length=length, kind=kind, what=what) as call:
+        with self.plain_call("AllocateMemory", length=length, kind=kind, what=what) as call:
             check_integer("size", length, 1, 1 << 32)
             if check_gfp(gfp) & GFP_DMA:
                 place["below"] = self.platform.reach_end(self.dma_bits)
@@ -171,7 +173,7 @@ class Device:
 
     def free(self, address: int) -> None:
         """Gives memory back; freeing what is not allocated is only logged."""
-        with self.trace.call("FreeMemory", address=address):
+        with self.plain_call("FreeMemory", address=address):
             if self._kinds.pop(int(address), None) is not None:
                 self.hal.pool.free(int(address))
             if address in self._managed:

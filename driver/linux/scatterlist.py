@@ -146,4 +146,6 @@ def _entries(sglist: Any, nents: Any) -> list[Scatterlist]:
     check_type("sglist", sglist, (list, tuple))
     for sg in sglist:
         check_type("sglist's entries", sg, Scatterlist)
+        check_integer("sg.address", sg.address, 0, (1 << 32) - 1)
+        check_integer("sg.length", sg.length, 0, (1 << 32) - sg.address)
     return list(sglist[: check_integer("nents", nents, 1, len(sglist))])

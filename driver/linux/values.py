@@ -37,6 +37,7 @@ __all__ = [
     "check_direction",
     "check_gfp",
     "direction_name",
+    "loggable",
 ]
 
 DMA_BIDIRECTIONAL = DmaDirection.DMA_BIDIRECTIONAL
@@ -110,6 +111,13 @@ def check_gfp(gfp: Any) -> Gfp:
     if not isinstance(gfp, int) or isinstance(gfp, bool) or not 1 <= gfp <= 7:
         raise ArgumentError(f"gfp must be a union of GFP_KERNEL, GFP_ATOMIC, GFP_DMA, not {gfp!r}")
     return Gfp(gfp)
+
+
+def loggable(value: Any) -> Any:
+    """``value`` for the call log: what is neither number, text, list nor None is shown as text."""
+    if isinstance(value, (list, tuple)):
+        return [loggable(item) for item in value]
+    return value if value is None or isinstance(value, (int, float, str, dict)) else repr(value)
 
 
 class CheckedAddress(int):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The memory of a Linux driver: kmalloc and its family, coherent memory, pools, masks."""
 
+import json
+
 import pytest
 
 from driver.bus import Attribute
@@ -144,6 +146,12 @@ def test_bad_sizes_and_flags():
         kfree(dev, None)
     with pytest.raises(ArgumentError, match="dev must be a Device, not 1"):
         kmalloc(1, 16)
+    for call in (lambda: kmalloc(dev, object()), lambda: run(dma_alloc_coherent(dev, object()))):
+        with pytest.raises(ArgumentError, match="size must be an integer from 1 to 0x100000000, not <object"):
+            call()
+    with pytest.raises(ArgumentError, match="size must be an integer from 0 to 0x100000000, not <object"):
+        dma_pool_create("bad", dev, object())
+    json.dumps(dev.trace.records)  # the record can be written whatever a driver passes
     assert (virt_to_page(B + 17), offset_in_page(B + 17)) == (B, 17)
 
 

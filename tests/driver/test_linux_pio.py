@@ -131,8 +131,16 @@ def test_cpu_copies_and_control_words_are_declared():
         run(dev.cpu.store(B, b"abc"))
     dev.declare_control(B, 16, "ring")
     assert begun(dev) == [("CpuCopy", {"ranges": [[B, 3]]}), ("DeclareControl", {"address": B, "length": 16, "what": "ring"})]
-    with pytest.raises(ArgumentError, match="ranges must name at least one range, not none"):
-        dev.cpu_copy([])
+    for ranges, text in (
+        ([], "ranges must name at least one range, not none"),
+        ([3], "ranges must be pairs of address and length"),
+    ):
+        with pytest.raises(ArgumentError, match=text):
+            dev.cpu_copy(ranges)
+    with pytest.raises(ArgumentError, match="length must be an integer from 1"):
+        dev.declare_control(B, 0, "ring")
+    with pytest.raises(ArgumentError, match="what must be a str, not 3"):
+        dev.declare_control(B, 16, 3)
 
 
 @pytest.mark.parametrize(
