@@ -139,6 +139,23 @@ def test_delivered_routines_run_in_order_before_anybody_lower():
     assert run(story()) == "main dpc0 dpc0 dpc1 dpc1 dpc2 dpc2 main main"
 
 
+def test_of_two_routines_the_higher_begins_first():
+    async def story():
+        m = Machine()
+        began = []
+
+        async def routine(name):
+            began.append(name)
+            await m.accesses(name, 1)
+
+        m.cpu.deliver(routine("dpc"), m.trace.new_context("dpc", 2))
+        m.cpu.deliver(routine("isr"), m.trace.new_context("isr", 5))
+        await m.accesses("main", 1)
+        return began, m.names()
+
+    assert run(story()) == (["isr", "dpc"], "isr dpc main")
+
+
 def test_a_delivered_routine_waits_for_the_level_to_fall():
     async def story():
         m = Machine()
@@ -282,6 +299,25 @@ def test_the_hals_units_are_spin_locks():
             await use("main", 10)
 
     run(story())
+
+
+def test_an_interrupted_context_takes_no_lock():
+    async def story():
+        m = Machine()
+        unit = Serial(m.bus, "the maintenance unit")
+
+        async def dpc():
+            await m.accesses("dpc", 2)
+            async with unit:
+                await m.accesses("dpc", 1)
+
+        m.cpu.deliver(dpc(), m.trace.new_context("dpc", 2, "the DPC"))
+        await m.raw.delay(1)  # the DPC is in the middle of its accesses
+        async with unit:
+            await m.accesses("main", 1)
+        return m.names()
+
+    assert run(story()) == "dpc dpc dpc main"
 
 
 def test_a_cancelled_wait_for_the_bus_leaves_nothing_behind():
