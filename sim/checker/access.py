@@ -105,6 +105,8 @@ def _touch(book: Book, line: Line, transfer: Transfer, bytes_: int, who: Access,
         severity = Severity.POSSIBLE
         if transfer.write and verb == "reads":
             severity = Severity.WARNING  # both sides only read
+        elif transfer.bounced and ownership.copying(book, event):
+            severity = Severity.WARNING  # harm is done when somebody reads what was copied too early
 
         def build() -> dict[str, Any]:
             return {
@@ -115,7 +117,7 @@ def _touch(book: Book, line: Line, transfer: Transfer, bytes_: int, who: Access,
                 "transfer": transfer.number,
             }
 
-        if verb == "reads" and not transfer.write:
+        if verb == "reads" and severity is not Severity.WARNING:
             transfer.reads.append(event)  # what the device delivers later tells whether this was old
         book.note("R05", (transfer.number, verb), build, line, bytes_, severity=severity, subjects=transfer.subjects)
     elif not transfer.write:

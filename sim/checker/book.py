@@ -71,6 +71,7 @@ class Book:
         self.lists: dict[int, Mapping] = {}
         self.buffers: dict[int, CommonBuffer] = {}
         self.maint: tuple[Event, int] | None = None
+        self.dropping = False  # an invalidate of the driver's own is in progress
         self.flush_begin: int | None = None
         self.drafts: dict[tuple[Any, ...], Draft] = {}
         self.memories: dict[type, Any] = {}

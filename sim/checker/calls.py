@@ -32,8 +32,8 @@ class OpenCall:
 
     ``parent`` is the enclosing call of the same execution context (in logs without ``parent``: the newest call in progress).
     ``thread``, ``role`` and ``irql`` describe the context; ``irql`` is None where the interface has none. ``maintained``: how
-    many maintenance commands completed inside; ``deferred``: those of the driver's own, which count from the call's end on.
-    ``site`` is ``(file, line, function)``.
+    many maintenance commands completed inside; ``deferred``: those of the driver's own, which count from the call's end on;
+    ``dropping``: what its invalidates may drop meanwhile. ``site`` is ``(file, line, function)``.
     """
 
     number: int
@@ -50,6 +50,7 @@ class OpenCall:
     transfer: "Transfer | None" = None
     flushed: list["Transfer"] = field(default_factory=list)
     deferred: list[tuple[Any, ...]] = field(default_factory=list)
+    dropping: list[tuple[Any, ...]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -268,7 +269,8 @@ class Bounce:
     """A bounce buffer: ``range`` stands for the bytes ``source``.
 
     ``copied`` are its bytes that were copied in, ``delivered`` those that the device wrote, ``changed`` (line of the source to
-    bytes) what the CPU stored into the source since the copy.
+    bytes) what the CPU stored into the source since the copy, ``waiting`` (the same) what ``waiting_of`` has delivered and
+    nobody has copied back.
     """
 
     call: OpenCall
@@ -279,6 +281,8 @@ class Bounce:
     copied: list[Range] = field(default_factory=list)
     delivered: list[Range] = field(default_factory=list)
     changed: dict[int, int] = field(default_factory=dict)
+    waiting: dict[int, int] = field(default_factory=dict)
+    waiting_of: "Transfer | None" = None
 
     @property
     def subject(self) -> tuple[str, int]:

@@ -8,9 +8,9 @@ from rtl.probe import Kind
 from sim.record import Event
 
 from .book import Book
-from .calls import OpenCall, Transfer, adapter_id, mdl_ranges
-from .findings import Access, Party, site_text
-from .state import clip, intersect, merge, subtract
+from .calls import Bounce, OpenCall, Transfer, adapter_id, mdl_ranges
+from .findings import Access, Party, Severity, site_text
+from .state import Range, clip, intersect, line_masks, merge, subtract
 
 __all__ = ["EVENTS", "begin", "completed", "end"]
 
@@ -19,7 +19,25 @@ def completed(book: Book, transfer: Transfer) -> None:
     """What the device has written into bounce buffers."""
     if transfer.bounced and not transfer.write:
         for bounce in book.bounces:
-            bounce.delivered += intersect(transfer.ranges, [bounce.range])
+            parts = intersect(transfer.ranges, [bounce.range])
+            bounce.delivered += parts
+            _wait(book, bounce, transfer, parts)
+
+
+def _wait(book: Book, bounce: Bounce, transfer: Transfer, parts: list[Range]) -> None:
+    """These bytes of the bounce buffer are not in the buffer yet."""
+    if parts:
+        bounce.waiting_of = transfer
+    for address, mask in line_masks(_behind(bounce, parts), book.line_bytes).items():
+        bounce.waiting[address] = bounce.waiting.get(address, 0) | mask
+        line = book.line(address)
+        line.hot = True
+        if bounce not in line.claims:
+            line.claims.append(bounce)
+
+
+def _behind(bounce: Bounce, parts: list[Range]) -> list[Range]:
+    return [r for a, n in parts for r in clip(bounce.source, a - bounce.range[0], n)]
 
 
 # -- R52 -----------------------------------------------------------------------------------------------------------------
@@ -28,10 +46,15 @@ def completed(book: Book, transfer: Transfer) -> None:
 def _copy_begins(book: Book, call: OpenCall) -> None:
     copies = [(int(a), int(n)) for a, n in call.args.get("source") or ()]
     for bounce in book.bounces:
+        for address, mask in line_masks(_behind(bounce, intersect(copies, [bounce.range])), book.line_bytes).items():
+            bounce.waiting[address] = bounce.waiting.get(address, 0) & ~mask
+        for transfer in book.open:
+            if transfer.active and transfer.bounced and not transfer.write:
+                _wait(book, bounce, transfer, intersect(copies, intersect(transfer.ranges, [bounce.range])))
         known = merge([*bounce.copied, *bounce.delivered])
         foreign = subtract(intersect(copies, [bounce.range]), known)
         if foreign:
-            behind = [r for a, n in foreign for r in clip(bounce.source, a - bounce.range[0], n)]
+            behind = _behind(bounce, foreign)
             before = {a + k: book.byte(a + k) for a, n in behind for k in range(n)}
             book.of(_Memory).copies[call.number] = (bounce, behind, before)
 
@@ -56,6 +79,15 @@ def _copy_ends(book: Book, call: OpenCall) -> None:
         if old is not None and new is not None and old != new:
             draft.see(f"byte {address:#010x} was {old:#04x} and is {new:#04x} after the copy; the device never wrote it")
             return
+
+
+def _unmapped_too_early(book: Book, call: OpenCall) -> None:
+    """What the device still writes into the bounce buffer reaches nobody: the copy that was too early (R05) was the last."""
+    bounce = [(int(a), int(n)) for a, n in [call.args.get("bounce") or (0, 0)]]
+    for transfer in book.open:
+        draft = book.drafts.get(("R05", transfer.number, "reads"))
+        if draft is not None and transfer.active and not transfer.write and intersect(transfer.ranges, bounce):
+            draft.severity = max(draft.severity, Severity.POSSIBLE, key=lambda severity: severity.rank)
 
 
 # -- R53 -----------------------------------------------------------------------------------------------------------------
@@ -110,6 +142,8 @@ def begin(book: Book, call: OpenCall) -> None:
             _used(book, reading, call, int(call.args["length"]))
     elif call.name == "BounceCopy" and not call.args.get("to_device"):
         _copy_begins(book, call)
+    elif call.name == "BounceUnmap":
+        _unmapped_too_early(book, call)
 
 
 def end(book: Book, call: OpenCall, result: Any, error: Any) -> None:

@@ -182,6 +182,8 @@ class Engine(Book):
         if line.hot:
             self.cycle = event[0]
             access.store(self, line, mask, event)
+        if self.dropping:
+            flushes.stored_meanwhile(self, line, mask)
 
     def _uncached_load(self, event: Event) -> None:
         if self.memory[0] <= event[4] < self.memory[1] and not event[2] & 1:
@@ -315,6 +317,8 @@ class Engine(Book):
 
     def _maint_begin(self, event: Event) -> None:
         self.maint = (event, self.n)
+        self.cycle = event[0]
+        flushes.begun(self, event)
 
     def _maint_end(self, event: Event) -> None:
         if self.maint is None:

@@ -12,7 +12,7 @@ from .calls import Flush, OpenCall, mdl_ranges, pairs
 from .findings import Access, Party, Severity, site_text
 from .state import Line, Range, intersect, merge, subtract
 
-__all__ = ["adapter_maintained_when_coherent", "end", "maintained", "virtual"]
+__all__ = ["adapter_maintained_when_coherent", "begun", "stored_meanwhile", "end", "maintained", "virtual"]
 
 CLEAN, INVALIDATE = 1, 2
 D, I = 1, 2  # noqa: E741 (the cache is called that)
@@ -58,6 +58,39 @@ def maintained(book: Book, begin: Event, at: int) -> None:
         call.deferred.append((op, target, ranges, at, who))
     else:
         _apply(book, op, target, ranges, at, who, subjects, by_address, real=True)
+
+
+def begun(book: Book, begin: Event) -> None:
+    """A maintenance command begins. What an invalidate of the driver's own drops may be gone at once."""
+    op, scope, target = begin[5] & 3, begin[5] >> 2 & 3, begin[5] >> 4 & 3
+    if op != INVALIDATE or not target & D:
+        return
+    call, parent = _context(book, begin)
+    if call is None or parent is not None or call.args.get("requested_by") == "hal":
+        return
+    who = Access(f"CacheMaintenance ({_NAMES[op]})", begin[0], call.site)
+    ranges = None if scope == 2 else [(begin[4], begin[6] if scope == 1 else 1)]
+    call.dropping.append((ranges, who))
+    book.dropping = True
+    for line in _touched(book, ranges):
+        if line.dirty:
+            _lose(book, line, line.dirty, who, [], True)
+
+
+def stored_meanwhile(book: Book, line: Line, mask: int) -> None:
+    """A store while an invalidate of the driver's own is in progress: whether it survives is luck."""
+    for call in book.calls.values():
+        for ranges, who in call.dropping:
+            if ranges is None or intersect(ranges, [(line.addr, book.line_bytes)]):
+                _lose(book, line, mask, who, [], True)
+
+
+def _lose(book: Book, line: Line, bytes_: int, who: Access, subjects: list[tuple[str, int]], real: bool) -> None:
+    line.lost |= bytes_ & ~line.hazard  # what the device overwrites anyway is no loss
+    whose = [*subjects, *([line.hazard_of.subject] if line.hazard and line.hazard_of else [])]
+    whose += [claim.subject for claim in line.claims]
+    line.lost_by = (book.cpu(line.store), who, whose, real)
+    line.hot = True
 
 
 _NAMES = {0: "nothing", 1: "clean", 2: "invalidate", 3: "clean+invalidate"}
@@ -130,12 +163,8 @@ def _apply(
                     line.dirty, line.unsure = 0, False
             if op & INVALIDATE:
                 if line.dirty and covered and not op & CLEAN:
-                    line.lost |= line.dirty & ~line.hazard  # what the device overwrites anyway is no loss
-                    whose = [*subjects, *([line.hazard_of.subject] if line.hazard and line.hazard_of else [])]
-                    whose += [claim.subject for claim in line.claims]
-                    line.lost_by = (book.cpu(line.store), who, whose, real)
+                    _lose(book, line, line.dirty, who, subjects, real)
                     line.dirty = 0
-                    line.hot = True
                 if line.fill_n < at:
                     line.fill_n, line.fill = -1, None
                 if line.stale_n < at:
@@ -145,8 +174,8 @@ def _apply(
         if target & I and op & INVALIDATE:
             if line.ifill_n < at:
                 line.ifill_n, line.ifill = -1, None
-            # where the CPU speculates, the I-cache may at once refill from memory that is older than a dirty line
-            line.istale = line.istale & line.dirty if book.speculates else 0
+                # where the CPU speculates, the I-cache may at once refill from memory that is older than a dirty line
+                line.istale = line.istale & line.dirty if book.speculates else 0
         if line.hot and line.is_cold():
             line.hot = False
 
@@ -249,6 +278,8 @@ def _by_address_done(book: Book, call: OpenCall) -> None:
     op = {"clean": 1, "invalidate": 2, "clean+invalidate": 3}.get(args.get("op"), 0)
     for done, target, ranges, at, who in call.deferred:
         _apply(book, done, target, ranges, at, who, [], True, real=True)
+    call.dropping.clear()
+    book.dropping = any(c.dropping for c in book.calls.values())
     covered = _ranges_of(book, call)
     flush = Flush(
         call.number,

@@ -6,7 +6,7 @@ from typing import Any
 from sim.record import Event
 
 from .book import Book
-from .calls import OpenCall, Transfer
+from .calls import Bounce, OpenCall, Transfer
 from .findings import Access, Party, site_text
 from .state import Line, line_masks
 
@@ -25,6 +25,12 @@ __all__ = [
 
 def meets(book: Book, line: Line, mask: int, who: Access) -> None:
     """A reader meets what earlier mistakes have left in the line: stale copies, overwritten memory, discarded stores."""
+    for claim in line.claims:
+        if isinstance(claim, Bounce) and claim.waiting.get(line.addr, 0) & mask and claim.waiting_of is not None:
+            bytes_, transfer = claim.waiting[line.addr] & mask, claim.waiting_of
+            if transfer.adapter is not None:
+                note_r25(book, transfer, who, "the CPU reads its data", line, bytes_)
+            _r04(book, line, transfer, bytes_, who, "the data is still in the bounce buffer", latent=False)
     stale = line.stale & mask
     if stale and line.stale_of is not None:
         fill = _filled_before(line, line.stale_of)
@@ -59,7 +65,7 @@ def _r04(
     fill = _filled_before(line, transfer)
 
     def build() -> dict[str, Any]:
-        if transfer.drained:
+        if transfer.drained and not transfer.bounced:
             where = f"after the completion of the transfer started at {site_text(transfer.site)}, before the read"
             missing = f"an invalidate of the buffer {where} (HAL option invalidate_after_read, or maintenance by address)"
             waiting = next((c for c in book.calls.values() if c.name == "CacheMaintenance" and c.deferred), None)

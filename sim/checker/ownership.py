@@ -15,7 +15,7 @@ from .calls import Bounce, Mapping, OpenCall, Transfer
 from .findings import Severity, site_text
 from .state import Line, Range, clip, intersect, line_masks, mask_ranges, subtract
 
-__all__ = ["begin", "end", "loaded", "started", "stored"]
+__all__ = ["begin", "copying", "end", "loaded", "started", "stored"]
 
 
 def loaded(book: Book, line: Line, mask: int, event: Event) -> None:
@@ -23,13 +23,13 @@ def loaded(book: Book, line: Line, mask: int, event: Event) -> None:
     for claim in line.claims:
         if isinstance(claim, Mapping) and not claim.write and not claim.transferred:
             bytes_ = claim.owned.get(line.addr, 0) & mask
-            if bytes_ and not _copying(book, event):
+            if bytes_ and not copying(book, event):
                 _idle(book, line, claim, bytes_, event, "reads")
 
 
 def stored(book: Book, line: Line, mask: int, event: Event) -> None:
     """The driver stores bytes of a line that somebody claims."""
-    if _copying(book, event):
+    if copying(book, event):
         return
     for claim in tuple(line.claims):
         if isinstance(claim, Bounce):
@@ -43,7 +43,7 @@ def stored(book: Book, line: Line, mask: int, event: Event) -> None:
             _r06_store(book, line, claim, given, event)
 
 
-def _copying(book: Book, event: Event) -> bool:
+def copying(book: Book, event: Event) -> bool:
     """Whether the access is part of a bounce buffer's copy."""
     return any(
         call.name == "BounceCopy"

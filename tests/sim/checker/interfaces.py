@@ -187,6 +187,8 @@ class Interfaces(Machine):
                 self._for_device(dma + offset, length, direction)
             elif direction != FROM:
                 self.bounce_in(dma)
+            else:
+                self.by_hal(CLEAN_INVALIDATE, [(dma + offset, length)])
 
     def _for_device(self, address, length, direction):
         op = LINUX[self.architecture][(TO, FROM, BOTH).index(direction)]

@@ -17,7 +17,8 @@ from sim.record import Event, RecordError, Run
 
 from .cases import BUF, CASES, DEVICE, NEW, OLD, SIZE
 from .machine import BASE, CLEAN, CLEAN_INVALIDATE, INVALIDATE, LINE, Machine, pattern
-from .oracle import Dma, Where, record
+from .oracle import Dma, Where
+from .oracle_record import record
 from .test_oracle import DRIVERS
 
 
