@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--portable", action="store_true", help="count latent findings too")
     parser.add_argument("--json", metavar="FILE", help="write everything as JSON")
     parser.add_argument("--sarif", metavar="FILE", help="write the findings as SARIF, for editors and code hosts")
-    parser.add_argument("--verbose", action="store_true", help="show all of the driver's output and all failing seeds")
+    parser.add_argument("--verbose", action="store_true", help="findings, the driver's output and failing seeds in full")
     parser.add_argument("--waves", action="store_true", help="record waves (one run)")
     parser.add_argument("--results", metavar="DIR", help="where records go (default build/check)")
 
@@ -65,7 +65,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         findings = checker.check_directory(arguments.replay)
     except RecordError as error:
         raise OptionError(str(error)) from None
-    print(checker.render_all(findings) if findings else "no findings")
+    console().print(checker.styled_all(findings, verbose=True), soft_wrap=True)
     counted = [f for f in findings if f.corrupts or (arguments.portable and f.severity is checker.Severity.LATENT)]
     return 1 if counted else 0
 
@@ -75,7 +75,7 @@ def _driver(arguments: argparse.Namespace) -> int:
     from ..simulator import SessionError
     from ..userdriver.check import check_driver
     from ..userdriver.options import prepare_check
-    from ..userdriver.report import document, exit_code, print_check
+    from ..userdriver.report import document, exit_code, print_check, sarif
     from ..userdriver.source import DriverFileError
 
     given = {name: getattr(arguments, name) for name in ("seed", "explore", "simulator", "limit", "results")}
@@ -104,6 +104,8 @@ def _driver(arguments: argparse.Namespace) -> int:
     print_check(out, options, results, verbose=arguments.verbose)
     if arguments.json:
         _write(arguments.json, json.dumps(document(options, results), indent=1) + "\n")
+    if arguments.sarif:
+        _write(arguments.sarif, json.dumps(sarif(options, results), indent=1) + "\n")
     return exit_code(results, portable=options.portable)
 
 

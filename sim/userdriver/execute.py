@@ -23,7 +23,7 @@ from typing import Any
 from driver.trace import library_folder
 
 from ..bfm import PERIOD_NS
-from ..checker import check
+from ..checker import apply_suppressions, check
 from ..hardware import differences
 from .held import last_open_call, still_held
 from .machine import Machine, boot, fill
@@ -135,7 +135,10 @@ async def _run(run: DriverRun, tb: Any, job: DriverJob, driver: UserDriver, payl
     run.moved, run.checked, run.corrupted, run.wrong = moved.lines, moved.checked, moved.corrupted, moved.wrong
     run.hardware = differences(tb, memory, device)
     record = tb.run_record()
-    run.findings = [finding.to_dict() for finding in check(record)]
+    findings, suppressed, problems = apply_suppressions(check(record), [driver.path])
+    run.findings = [finding.to_dict() for finding in findings]
+    run.suppressed = [entry.to_dict() for entry in suppressed]
+    run.problems = [problem.to_dict() for problem in problems]
     if job.keep:
         record.save(job.keep)
         run.record = job.keep

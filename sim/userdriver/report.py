@@ -8,14 +8,24 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from ..checker import Finding, render_all
+from ..checker import (
+    Finding,
+    Problem,
+    ProblemKind,
+    Suppressed,
+    merge_problems,
+    styled,
+    styled_all,
+    to_sarif,
+)
 from .check import PlatformRuns
 from .options import CheckOptions, PlatformChoice
 from .run import DriverRun, Ending
 from .timing import Timing
 
-__all__ = ["document", "exit_code", "merge_findings", "print_check"]
+__all__ = ["document", "exit_code", "merge_findings", "print_check", "sarif"]
 
 _STYLES = {"wdk": "WDK", "linux": "Linux", "bare": "bare metal"}
 _RANK = {"corruption seen": 3, "corruption possible": 2, "warning": 1, "latent": 0}
@@ -108,7 +118,7 @@ def print_check(out: Console, options: CheckOptions, results: Sequence[PlatformR
         if options.explore:
             _print_many(out, say, options, result, verbose)
         else:
-            _print_one(say, options, result, verbose)
+            _print_one(out, say, options, result, verbose)
         say()
 
 
@@ -118,7 +128,7 @@ def _headline(options: CheckOptions, platform: PlatformChoice) -> str:
     return f"{driver.path} ({what}) on {platform.name} ({'coherent' if platform.coherent else 'non-coherent'})"
 
 
-def _print_one(say: Any, options: CheckOptions, result: PlatformRuns, verbose: bool) -> None:
+def _print_one(out: Console, say: Any, options: CheckOptions, result: PlatformRuns, verbose: bool) -> None:
     (run,) = result.runs
     say(f"seed {run.seed}: {Timing.from_dict(run.timing).describe()}")
     for line in _ending(run):
@@ -130,7 +140,8 @@ def _print_one(say: Any, options: CheckOptions, result: PlatformRuns, verbose: b
         if len(lines) > len(shown):
             say(f"| ... {len(lines) - len(shown)} more lines (--verbose shows them)")
     say()
-    say(render_all(_findings(run.findings)) if run.findings else "no findings")
+    out.print(styled_all(_findings(run.findings), verbose=verbose), soft_wrap=True)
+    _print_suppressed(say, result.runs)
     say()
     say(_verdict([run], options))
     if run.record:
@@ -202,18 +213,55 @@ def _print_many(out: Console, say: Any, options: CheckOptions, result: PlatformR
     merged = merge_findings(runs)
     say()
     for finding in merged:
+        text = styled(_findings([finding])[0], verbose=verbose)
+        if not finding["root"] and not verbose:
+            out.print(Text("    ") + text.split("\n")[0], soft_wrap=True)
+            continue
         say(f"in {finding['runs']} of {len(runs)} runs (seeds {', '.join(map(str, finding['seeds']))}):")
-        say(_one(finding))
+        out.print(text, soft_wrap=True)
     if not merged:
         say("no findings")
+    _print_suppressed(say, runs)
     say()
     say(_verdict(runs, options))
 
 
-def _one(finding: dict[str, Any]) -> str:
-    from ..checker import render
+def _problems(runs: Iterable[DriverRun]) -> list[Problem]:
+    """Comments that are wrong: those that no run needed, and those of a wrong form."""
+    lists = [[Problem(ProblemKind(p["kind"]), p["file"], p["line"], p["text"]) for p in run.problems] for run in runs]
+    return merge_problems(lists)
 
-    return render(_findings([finding])[0])
+
+def _suppressed(runs: Iterable[DriverRun]) -> list[Suppressed]:
+    """Suppressed findings of all runs, each place and rule once."""
+    found: dict[tuple[Any, ...], Suppressed] = {}
+    for run in runs:
+        for values in run.suppressed:
+            comment = values["suppressed"]
+            finding = Finding.from_dict({key: value for key, value in values.items() if key != "suppressed"})
+            entry = Suppressed(finding, comment["file"], comment["line"], comment["reason"])
+            found.setdefault((finding.rule, entry.file, entry.line), entry)
+    return list(found.values())
+
+
+def _print_suppressed(say: Any, runs: Sequence[DriverRun]) -> None:
+    for entry in _suppressed(runs):
+        say(f"suppressed: {entry.finding.rule} by {Path(entry.file).name}:{entry.line}: {entry.reason}")
+    for problem in _problems(runs):
+        say(f"note: {problem}")
+
+
+def sarif(options: CheckOptions, results: Sequence[PlatformRuns]) -> dict[str, Any]:
+    """What ``--sarif`` writes: the findings of all runs, merged, with paths relative to the working directory."""
+    runs = [run for result in results for run in result.runs]
+    return to_sarif(
+        _findings(merge_findings(runs)),
+        _suppressed(runs),
+        _problems(runs),
+        root=Path.cwd(),
+        driver=Path(options.driver.path).resolve(),
+        properties={"platforms": [result.platform.name for result in results], "seeds": [run.seed for run in runs]},
+    )
 
 
 def document(options: CheckOptions, results: Sequence[PlatformRuns]) -> dict[str, Any]:

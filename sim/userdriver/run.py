@@ -61,6 +61,7 @@ class DriverRun:
     moved : what the bytes came to, one line each. checked, corrupted : bytes that could be compared, and those that differ.
     wrong : places of corrupted bytes, ``[space, address, right, got]``, the first few.
     findings : as :meth:`sim.checker.Finding.to_dict`. suppressed : those that a comment in the source takes out.
+    problems : comments of that kind that are wrong.
     hardware : differences between hardware and reference model. error : a failure of this tool.
     """
 
@@ -83,6 +84,7 @@ class DriverRun:
     wrong: list[list[Any]] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
     suppressed: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[dict[str, Any]] = field(default_factory=list)
     hardware: list[str] = field(default_factory=list)
     error: str = ""
     refused: str = ""  # the driver file is none: bad input, not a result

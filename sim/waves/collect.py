@@ -41,7 +41,7 @@ def collect_waves(result: Result, options: RunOptions) -> tuple[Path, Path]:
 def save_for(dump: Path, data_width: int, wrong: Iterable[Sequence[Any]], epoch_ns: int, cycles: int) -> Path:
     """Writes the save file beside a dump that lies in its run's record.
 
-    ``wrong`` names the corrupted bytes: space (``"memory"`` or ``"device"``), address or offset, right value, and whatever follows.
+    ``wrong`` names corrupted bytes: space (``"memory"`` or ``"device"``), address or offset, right value, and what follows.
     """
     wrong = list(wrong)
     memory = {place: right for space, place, right, *_ in wrong if space == "memory"}
