@@ -26,7 +26,7 @@ from .common_buffer import CommonBufferRoutines
 from .device import DeviceObject, IoAllocationAction
 from .irp import NTSTATUS
 from .irql import DISPATCH_LEVEL
-from .map_registers import MapRegisters, mdl_pieces
+from .map_registers import MapRegisters, mdl_pieces, pages_of
 from .mdl import Mdl
 from .scatter_gather import ListRoutines, ScatterGatherElement, ScatterGatherList
 
@@ -200,17 +200,22 @@ class DmaAdapter(CommonBufferRoutines, ListRoutines):
             return address, self._checked_length(call, piece)
 
     def _cut(self, pieces: list[tuple[int, int]], registers: MapRegisters | None) -> list[tuple[int, int]]:
-        """The pieces as far as the map registers and the adapter's maximum go."""
-        if not pieces:
-            return []
-        room = min(self.description.maximum_length, MAX_CHANNEL_COUNT)
-        if registers is not None and registers.count:
-            room = min(room, registers.count * PAGE_BYTES - pieces[0][0] % PAGE_BYTES)
+        """The pieces as far as the map registers and the adapter's maximum go. Without a count there is no limit."""
+        most = min(self.description.maximum_length, MAX_CHANNEL_COUNT)
+        pages = registers.count if registers is not None and registers.count else 1 << 20
+        position = pieces[0][0] if pieces else 0  # of one range in bounce memory, with the buffer's offset in its page
         kept = []
         for address, size in pieces:
-            if room > 0:
-                kept.append((address, min(size, room)))
-            room -= size
+            start = position if self._mapper.contiguous else address
+            length = min(size, most, pages * PAGE_BYTES - start % PAGE_BYTES)
+            if length <= 0:
+                break
+            kept.append((address, length))
+            if length < size:
+                break
+            most -= length
+            position += length
+            pages -= position // PAGE_BYTES - start // PAGE_BYTES if self._mapper.contiguous else pages_of([(address, length)])
         return kept
 
     async def _program(self, address: int, count: int, write_to_device: bool) -> None:

@@ -127,10 +127,9 @@ class Mapper:
             else:
                 if registers is None:
                     raise AdapterError("map_register_base must be map registers for a buffer that is bounced, not None")
-                self._make_room(registers, length)
-                slot = await self._pool.map(
-                    group, write_to_device, reach=self._reach, alignment=PAGE_BYTES, offset=group[0][0] % PAGE_BYTES
-                )
+                start = group[0][0] % PAGE_BYTES
+                self._make_room(registers, pages_of([(start, length)]))
+                slot = await self._pool.map(group, write_to_device, reach=self._reach, alignment=PAGE_BYTES, offset=start)
                 registers.mappings.append(Mapping(mdl, offset, length, slot))
                 device.append((slot.address, length))
             offset += length
@@ -164,9 +163,9 @@ class Mapper:
         for mapping in list(registers.mappings):
             self._unmap(registers, mapping)
 
-    def _make_room(self, registers: MapRegisters, length: int) -> None:
+    def _make_room(self, registers: MapRegisters, pages: int) -> None:
         """A mapping that finds the registers full takes the pages of earlier ones that nobody flushed."""
-        while registers.mappings and registers.count and self._used(registers) + -(-length // PAGE_BYTES) > registers.count:
+        while registers.mappings and registers.count and self._used(registers) + pages > registers.count:
             self._unmap(registers, registers.mappings[0])
 
     @staticmethod

@@ -163,15 +163,19 @@ def test_what_shortens_the_length():
 
     async def story():
         await hold(b, 1)
+        assert (await b.adapter.map_transfer_ex(mdl, b.base, 0, 0, 123, True, BUFFER, 1000))[:2] == (OK, 100)
+        assert (await b.adapter.map_transfer_ex(big, b.base, 0, 0, 0x3000, True, BUFFER, 1000))[:2] == (OK, 16)
+        await b.adapter.free_adapter_object(FREE)
+        await hold(b, 2)
         map_ = b.adapter.map_transfer_ex
         assert (await map_(mdl, b.base, 0, 0, 123, True, BUFFER, list_bytes(2)))[:2] == (OK, 107)
         assert (await map_(mdl, b.base, 100, 0, 23, True, BUFFER, list_bytes(1) + 23))[:2] == (OK, 7)
         status, length, elements = await map_(big, b.base, 0, 0, 0x3000, True, BUFFER, 1000)
-        assert status == OK and length == 16 and elements == (ScatterGatherElement(0x8000_0FF0, 16),)
+        assert status == OK and length == 4112 and elements == (ScatterGatherElement(0x8000_0FF0, 4112),)
 
     run(story())
     lengths = [r["args"]["what"] for r in b.records("ResultChecked")]
-    assert lengths.count("length") == 3
+    assert lengths.count("length") == 5
     b = channel()
     mdl = b.chain(*PIECES)
     run(hold(b))

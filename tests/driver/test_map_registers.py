@@ -88,6 +88,37 @@ def test_a_request_is_split_where_the_map_registers_end(master, write):
     assert bytes(b.bus.device[0:size]) == data
 
 
+@pytest.mark.parametrize(
+    "scatter_gather, count, maximum, lengths",
+    [
+        (False, 1, 1 << 16, [96, 4096, 8]),  # a page from 0xFA0 on, then pages from the next byte's own offset on
+        (False, 2, 1 << 16, [4192, 8]),
+        (False, 3, 1 << 16, [4200]),
+        (False, 3, 1000, [1000, 1000, 1000, 1000, 200]),
+        (True, 1, 1 << 16, [96, 1904, 2200]),
+        (True, 3, 1 << 16, [2000, 2200]),
+        (True, 3, 1500, [1500, 500, 1500, 700]),
+    ],
+)
+def test_where_a_chain_is_cut(scatter_gather, count, maximum, lengths):
+    b = bench(A, 1, scatter_gather=scatter_gather, maximum_length=maximum, dma_address_width=15, bus=FakeBus(size=128 * 1024))
+    b.mdl = b.chain((FAR + 0xFA0, 2000), (FAR + 0x2000, 2200))
+    b.adapter.map_registers = 3
+    seen = []
+
+    async def story():
+        await b.allocate(REGISTERS, count)
+        va, done = b.mdl.virtual_address, 0
+        while done < 4200:
+            _, length = await b.adapter.map_transfer(b.mdl, b.base, va + done, 4200 - done, True)
+            await b.adapter.flush_adapter_buffers(b.mdl, b.base, va + done, int(length), True)
+            seen.append(int(length))
+            done += length
+
+    run(story())
+    assert seen == lengths
+
+
 def test_the_log_of_a_bounced_transfer():
     b = bench(FAR + 3, 40)
     b.bus.device[0:40] = pattern(40)
