@@ -6,6 +6,7 @@ A *site* is the innermost Python frame outside the libraries: this package and w
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 __all__ = ["caller_site", "driver_source", "is_library", "library_folder"]
@@ -19,11 +20,13 @@ def library_folder(path: str | Path) -> None:
     text = str(path)
     if text not in _LIBRARY:
         _LIBRARY.append(text)
+        is_library.cache_clear()
 
 
 def driver_source(path: str | Path) -> None:
     """Declares one file inside a library folder to be a driver: its lines are sites. (The storage driver of this package.)"""
     _DRIVERS.add(str(path))
+    is_library.cache_clear()
 
 
 def caller_site() -> tuple[str, int, str]:
@@ -37,6 +40,7 @@ def caller_site() -> tuple[str, int, str]:
     return "?", 0, "?"
 
 
+@cache  # every access of a driver asks for a few files
 def is_library(name: str) -> bool:
     """Whether a source file (a code object's ``co_filename``) belongs to the libraries, whose lines are no sites."""
     return name not in _DRIVERS and (name.startswith("<") or any(_inside(name, folder) for folder in _LIBRARY))

@@ -52,7 +52,7 @@ def check_data(run: Run, programs: Sequence[tuple[str, Sequence[Step]]], width: 
                         memory[at] = word(at) & ~(0xFF << shift) | new << shift
                     continue
                 if position >= len(answers):
-                    raise BenchError(f"{port} must read {len(bursts)} bursts, not end after {position} beats")
+                    raise BenchError(f"{port} must get beat {position + 1} of its reads, not end before")
                 _, data, _last, resp = answers[position].fields
                 position += 1
                 got, mask = int(data, 16), sum(0xFF << lane * 8 for lane in lanes)
