@@ -57,10 +57,10 @@ verilog: $(READY) ## Verilog of the SoC and of every block into build/verilog
 	@$(RUN) -m sim verilog $(if $(CONFIG),--config "$(CONFIG)")
 
 bench: $(READY) $(VENV)/ready-bench ## measure every block and the SoC (METRIC="name ..." for some) and draw the curves
-	@$(RUN) -m sim.bench $(METRIC)
+	@$(RUN) -m sim bench $(METRIC)
 
 synth: $(READY) $(VENV)/ready-synth ## area and clock on FPGAs (METRIC="name ..." for some); the first time takes long
-	@$(RUN) -m sim.synth $(METRIC)
+	@$(RUN) -m sim synth $(METRIC)
 
 $(VENV)/ready-%: requirements-%.lock $(READY)
 	@echo "adding the tools of 'make $*' to $(VENV) from $< (once)"

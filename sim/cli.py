@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from rtl.config import ConfigError
 
-from .commands import check, explaining, listing, new_driver, rules, running, verilog, waves
+from .commands import bench, check, explaining, listing, new_driver, rules, running, synth, verilog, waves
 from .commands.common import CommandFailed, Parser
 from .options import OptionError
 from .scenarios import UnknownScenario
@@ -31,6 +31,8 @@ _COMMANDS = {
     "new-driver": new_driver,
     "rules": rules,
     "verilog": verilog,
+    "bench": bench,
+    "synth": synth,
 }
 
 

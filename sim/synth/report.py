@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The command ``synth``."""
+"""Measures, prints progress and tables, writes the results."""
 
 import time
 from collections.abc import Sequence
