@@ -270,7 +270,7 @@ class Bounce:
 
     ``copied`` are its bytes that were copied in, ``delivered`` those that the device wrote, ``changed`` (line of the source to
     bytes) what the CPU stored into the source since the copy, ``waiting`` (the same) what ``waiting_of`` has delivered and
-    nobody has copied back.
+    nobody has copied back. ``given``: a sync lends the source to the CPU.
     """
 
     call: OpenCall
@@ -281,6 +281,7 @@ class Bounce:
     copied: list[Range] = field(default_factory=list)
     delivered: list[Range] = field(default_factory=list)
     changed: dict[int, int] = field(default_factory=dict)
+    given: bool = False
     waiting: dict[int, int] = field(default_factory=dict)
     waiting_of: "Transfer | None" = None
 

@@ -285,6 +285,7 @@ def _own(book: Book, mapping: Mapping, ranges: list[Range]) -> None:
 def _to_device(book: Book, mapping: Mapping, ranges: list[Range], call: OpenCall) -> None:
     """PREREAD / PREWRITE."""
     _own(book, mapping, ranges)
+    _lend(book, ranges, False)
     if book.coherent:
         keeps = mapping.direction == "TO_DEVICE" or book.platform.get("architecture") in ("arm64", "riscv")
         flushes.virtual(book, call, subtract(ranges, mapping.bounced), [(1 if keeps else 3, 1)])
@@ -305,12 +306,19 @@ def _to_cpu(book: Book, mapping: Mapping, ranges: list[Range], call: OpenCall, *
     book.flushes = [flush for flush in book.flushes if flush.left]
     if not synced:
         return
+    _lend(book, ranges, True)
     for transfer in [t for t in book.open if not t.active and intersect(t.source, ranges)]:
         transfer.flush = call
     if book.coherent and mapping.direction != "TO_DEVICE" and book.hal.get("speculates", True):
         call.position = book.n + 1
         flushes.virtual(book, call, subtract(ranges, mapping.bounced), [(2, 1)])
     book.open = [t for t in book.open if not (t.drained and t.flush is not None and t.flush_ok)]
+
+
+def _lend(book: Book, ranges: list[Range], given: bool) -> None:
+    for bounce in book.bounces:
+        if intersect(bounce.source, ranges):
+            bounce.given = given
 
 
 # -- common buffers -------------------------------------------------------------------------------------------------------

@@ -157,6 +157,8 @@ def _after_the_copy(book: Book, line: Line, bounce: Bounce, mask: int, event: Ev
     bytes_ = mask & line_masks(copied, book.line_bytes).get(line.addr, 0)
     if bytes_:
         bounce.changed[line.addr] = bounce.changed.get(line.addr, 0) | bytes_
+        if bounce.given:
+            return  # a sync for the device will copy again; a transfer before that takes the older copy
         _r51(book, line, bounce, bytes_, event, severity=Severity.WARNING)
 
 

@@ -378,6 +378,8 @@ def bare_remainder_never_flushed(m, broken, lucky):
     m.finish(m.start(None, [(BUF, size)], False))
     if not broken:
         m.drain()
+    m.post(INVALIDATE, BUFFER)
+    m.dsb()
     m.load(BUF, SIZE - 5)
 
 
