@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from driver.platform import HalOptions
 from driver.storage_port import StoragePort
 from driver.wdk import DmaAdapterV3, IoAllocationAction, Kernel, MajorFunction
 from driver.wdk.irql import DISPATCH_LEVEL, HIGH_LEVEL, IRQL_TABLE, PASSIVE_LEVEL
@@ -16,6 +17,7 @@ from .fake_bus import FakeBus, run
 PAGE = (Path(__file__).parents[2] / "docs" / "wdk.md").read_text()
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")]
 CALLS = [row for row in ROWS if len(row) == 5 and row[0] != "routine"]
+CONTRACTS = (Path(__file__).parents[2] / "docs" / "contracts.md").read_text()
 LEVELS = {
     "P": (PASSIVE_LEVEL, PASSIVE_LEVEL),
     "D": (DISPATCH_LEVEL, DISPATCH_LEVEL),
@@ -124,6 +126,41 @@ def test_common_buffer(cached, coherent):
     m.bus.device[0:6000] = DATA
     assert run(example("common_buffer_bus_master")(m.kernel, m.port, 1001, 5, cached)) == DATA[5:1006]
     m.done()
+
+
+def contract():
+    """Name of a call -> names of its arguments, and of those that only one call of its row has, by docs/contracts.md."""
+    found = {}
+    for line in CONTRACTS.splitlines():
+        cells = re.split(r"(?<!\\)\|", line)
+        for name in re.findall(r"`(\w+)`", cells[1]) if len(cells) == 5 else ():
+            names, optional = found.setdefault(name, (set(), set()))
+            for part in re.findall(r"`([^`]*)`", re.sub(r"\((?!`).*?\)", "", cells[2])):
+                if '"' not in part or "{" in part:
+                    plain = re.sub(r"\[\[.*?\]\]|\[.*?\]|\{.*?\}|\.\.\.|\]", " ", part)
+                    (optional if part.startswith(",") else names).update(re.findall(r"\w+", plain))
+    return found
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_the_call_log_keeps_the_contract(far):
+    """Every call that the examples log has the arguments that docs/contracts.md lists, and no others."""
+    expected, seen = contract(), set()
+    for name in ("packet_system_dma", "packet_bus_master", "list_bus_master", "system_dma_version_3", "bus_master_version_3"):
+        m = Machine(False)
+        if far:
+            m.kernel = run(Kernel.start(m.bus, options=HalOptions(bounce="always")))
+            m.port = StoragePort(m.kernel.hal, m.kernel.trace)
+        assert run(example(name)(m.kernel, m.port, m.mdl, 8, False)) == m.total
+        for record in m.kernel.trace.records:
+            if record["phase"] == "begin" and record["name"] != "IoGetDmaAdapter":
+                seen.add(record["name"])
+                names, optional = expected[record["name"]]
+                if record["name"] == "StartTransfer":
+                    optional = {"device", "descriptors", "descriptors_cached"}  # in a sentence there
+                assert names <= set(record["args"]) <= names | optional, record["name"]
+                assert {"parent", "thread", "role", "irql"} <= set(record)
+    assert len(seen) >= 18 and ("BounceCopy" in seen) == far
 
 
 def test_every_example_is_run():
