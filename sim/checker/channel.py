@@ -18,6 +18,7 @@ from .ledger import (
     Ledger,
     Map,
     dead,
+    id_of,
     ledger,
     matching,
     owner_of,
@@ -161,8 +162,7 @@ def _count(book: Book, adapter: Adapter, call: OpenCall) -> None:
 
 def _returned(book: Book, known: Ledger, adapter: Adapter, call: OpenCall, action: Any) -> None:
     """R31. DeallocateObject is right where the routine has decided not to transfer anything."""
-    registers = call.args.get("registers")
-    wanted = registers.get("id") if isinstance(registers, dict) else registers
+    wanted = id_of(call.args.get("registers"))
     grant = next((g for g in reversed(adapter.grants) if g.registers == wanted), None)
     if grant is not None and not grant.channel and not grant.registers_held:
         return  # the routine itself gave everything back
@@ -257,7 +257,7 @@ def _flush(book: Book, known: Ledger, adapter: Adapter, call: OpenCall) -> None:
     if not part or known.in_buffer(part):
         return
     exact, near = matching(known, call)
-    registers = call.args.get("registers")
+    registers = id_of(call.args.get("registers"))
     for mapping in exact or near:
         _late(book, mapping)
     if exact and not any(m.registers is not None and registers is not None and m.registers != registers for m in exact):

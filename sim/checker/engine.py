@@ -5,6 +5,7 @@ Hot paths (loads, stores, memory beats) touch a line's fields only; everything e
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from rtl.probe import Cause, Kind, Source
@@ -37,6 +38,7 @@ from .calls import OpenCall
 from .findings import Finding
 from .resolve import resolve
 from .state import Line
+from .validate import bounded, check_calls
 
 __all__ = ["FAMILIES", "Engine", "check"]
 
@@ -76,8 +78,17 @@ _BEGIN, _END, _END_OF_RUN, _STARTED, _COMPLETED = map(_hooks, ("begin", "end", "
 
 
 def check(run: Run) -> list[Finding]:
-    """All findings of one run, in the order in which the rules were broken; empty for a correct driver."""
-    return Engine(run).run()
+    """All findings of one run, in the order in which the rules were broken; empty for a correct driver.
+
+    Raises
+    ------
+    RecordError
+        If the call log breaks its format; the text names the record, the field, its rule and the value.
+    """
+    check_calls(run.calls)
+    size = int((run.platform.get("memory") or (0, run.config.memory.size))[1])
+    calls = bounded(run.calls, size + 8192)
+    return Engine(run if calls is run.calls else replace(run, calls=list(calls))).run()
 
 
 class Engine(Book):

@@ -17,7 +17,7 @@ from .drafts import Draft
 from .findings import Access, Severity
 from .state import Range, clip, intersect, merge, subtract
 
-__all__ = ["Adapter", "Block", "Buffer", "Grant", "Ledger", "Map", "begin", "bounced", "dead", "end", "ledger", "tell", "who"]
+__all__ = ["Adapter", "Block", "Buffer", "Grant", "Ledger", "Map", "begin", "end", "ledger", "tell", "who"]
 
 KEEP, DEALLOCATE, KEEP_REGISTERS = 1, 2, 3
 PAGE = 4096
@@ -250,6 +250,11 @@ def dead(book: Book, call: OpenCall) -> bool:
     return adapter is not None and adapter.released is not None
 
 
+def id_of(value: Any) -> Any:
+    """The id of something that the log shows as an object or by its id."""
+    return value.get("id") if isinstance(value, dict) else value
+
+
 def owner_of(call: OpenCall) -> tuple[str, Any] | None:
     """Adapter or Linux device of a call."""
     for letter, name in (("A", "adapter"), ("D", "device")):
@@ -298,7 +303,7 @@ def begin(book: Book, call: OpenCall) -> None:
             new = Map(call, owner, source, list(source), direction_of(call), asked, asked)
             args = call.args
             new.mdl = (args.get("mdl") or {}).get("id")
-            new.registers, new.context = args.get("registers"), args.get("context")
+            new.registers, new.context = id_of(args.get("registers")), args.get("context")
             known.waiting[call.number] = new
             known.maps.append(new)
             if len(known.maps) > 512:  # ended mappings are only kept to recognise a second end
@@ -342,8 +347,7 @@ def _granted(known: Ledger, call: OpenCall) -> None:
 
 def _control_done(book: Book, known: Ledger, call: OpenCall, result: Any, error: Any) -> None:
     adapter = known.adapter(call)
-    registers = call.args.get("registers")
-    wanted = registers.get("id") if isinstance(registers, dict) else registers
+    wanted = id_of(call.args.get("registers"))
     grant = next((g for g in reversed(adapter.grants) if g.registers == wanted), None) if adapter is not None else None
     if grant is None or error:
         return
@@ -391,7 +395,7 @@ def _registers_freed(book: Book, known: Ledger, call: OpenCall, result: Any, err
 
 def registers_named(adapter: Adapter, call: OpenCall) -> Grant | None:
     """The grant that a FreeMapRegisters means: by its id, else the newest whose registers are held."""
-    wanted = call.args.get("registers")
+    wanted = id_of(call.args.get("registers"))
     if wanted is not None:
         return next((g for g in reversed(adapter.grants) if g.registers == wanted), None)
     return next((g for g in reversed(adapter.grants) if g.registers_held), None)

@@ -75,6 +75,15 @@ def zero_bytes_mapped(m, broken, lucky):
     m.put(a)
 
 
+@case("R43", interface="linux")
+def zero_bytes_mapped_on_linux(m, broken, lucky):
+    dev = m.device_()
+    if broken:
+        dma = m.dma_map(dev, BUF, 0, "TO_DEVICE")
+        m.dma_unmap(dev, dma, 0, "TO_DEVICE")
+    m.release(dev)
+
+
 @case("R43")
 def list_buffer_too_small(m, broken, lucky):
     a, mdl = m.adapter(master=True), m.mdl((BUF, SIZE))
