@@ -21,7 +21,7 @@ from .options import CheckOptions, PlatformChoice
 from .run import DriverJob, DriverRun, Ending
 from .timing import Timing, alternative_config
 
-__all__ = ["PlatformRuns", "check_driver", "run_jobs"]
+__all__ = ["Lot", "PlatformRuns", "check_driver", "run_jobs"]
 
 _PROCESSES = 2
 _FEW = 6  # runs that are not worth a second process
@@ -38,7 +38,7 @@ class PlatformRuns:
 
 
 @dataclass(frozen=True)
-class _Lot:
+class Lot:
     """Jobs for one simulator process."""
 
     model: Model
@@ -65,7 +65,7 @@ def check_driver(
     work.mkdir(parents=True)
     payload = work / "payload.bin"
     payload.write_bytes(options.payload)
-    lots: list[_Lot] = []
+    lots: list[Lot] = []
     for platform in options.platforms:
         by_config: dict[bool, list[DriverJob]] = {}
         for seed in options.seeds:
@@ -75,7 +75,7 @@ def check_driver(
             config = alternative_config(platform.config) if alternative else platform.config
             model = build_model(config, options.simulator, waves=options.waves, progress=building)
             parts = min(_PROCESSES, -(-len(jobs) // _FEW))
-            lots += [_Lot(model, jobs[n::parts], work / f"{platform.name}-{int(alternative)}-{n}") for n in range(parts)]
+            lots += [Lot(model, jobs[n::parts], work / f"{platform.name}-{int(alternative)}-{n}") for n in range(parts)]
     started(sum(len(lot.jobs) for lot in lots))
     runs = run_jobs(lots, payload, patience=_patience(options), waves=options.waves, finished=finished)
     result = [
@@ -88,7 +88,7 @@ def check_driver(
     return result
 
 
-def _waves(run: DriverRun, lots: Sequence[_Lot]) -> None:
+def _waves(run: DriverRun, lots: Sequence[Lot]) -> None:
     """Takes the one run's waves to its record, with a save file for GTKWave."""
     from ..waves.collect import save_for
 
@@ -125,7 +125,7 @@ def _patience(options: CheckOptions) -> float:
 
 
 def run_jobs(
-    lots: Sequence[_Lot],
+    lots: Sequence[Lot],
     payload: Path,
     *,
     patience: float,
@@ -146,7 +146,7 @@ def run_jobs(
     return found
 
 
-def _run_lot(lot: _Lot, payload: Path, patience: float, waves: bool, report: Callable[[DriverRun], None]) -> None:
+def _run_lot(lot: Lot, payload: Path, patience: float, waves: bool, report: Callable[[DriverRun], None]) -> None:
     waiting = {job.name: job for job in lot.jobs}
     while waiting:
         lot.folder.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def _run_lot(lot: _Lot, payload: Path, patience: float, waves: bool, report: Cal
 
 
 def _simulate(
-    lot: _Lot, arguments: dict[str, Any], lines: Path, patience: float, waves: bool, failure: list[SessionError]
+    lot: Lot, arguments: dict[str, Any], lines: Path, patience: float, waves: bool, failure: list[SessionError]
 ) -> None:
     try:
         entry = "sim.userdriver.execute:execute"

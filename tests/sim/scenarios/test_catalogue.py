@@ -7,7 +7,16 @@ import pytest
 
 from rtl.config import SocConfig
 from sim.explain import RULES, explain
-from sim.scenarios import MATRIX, NOT_APPLICABLE, Expectation, UnknownScenario, catalogue, not_applicable, select
+from sim.scenarios import (
+    MATRIX,
+    NOT_APPLICABLE,
+    Expectation,
+    UnknownScenario,
+    catalogue,
+    everything,
+    not_applicable,
+    select,
+)
 from sim.scenarios.layout import device_needed, fitting, images, make_setting, memory_needed, scenario_seed, user_address
 from sim.scenarios.model import COHERENT, MODES, NON_COHERENT, PLATFORMS, SIZES, size_bytes
 from sim.scenarios.outcome import CELLS, DISCIPLINES, STATES
@@ -218,7 +227,7 @@ def test_payload_decides_how_large_memory_and_device_must_be():
 
 
 def test_select_takes_names_prefixes_and_patterns():
-    assert select([]) == list(catalogue().values())
+    assert select([]) == list(everything().values())
     one = "dma-read/system/no-preflush/coherent"
     assert [s.name for s in select([f"{one}/chunk"])] == [f"{one}/chunk"]
     assert next(s.name for s in select([one])) == one
