@@ -93,10 +93,17 @@ def _wanted(transfer: Transfer) -> str:
     return f"KeFlushIoBuffers({mdl}, ReadOperation={flag(not transfer.write)}, DmaOperation=TRUE)"
 
 
+def _meant_for_pio(book: Book, flush: Flush) -> bool:
+    """KeFlushIoBuffers(TRUE, FALSE) before a PIO read into the same bytes: right for that read, and too early (R17)."""
+    if not flush.read or flush.dma or flush.by_address:
+        return False
+    return any(read.position > flush.position and intersect(read.ranges, flush.ranges) for read in book.pios)
+
+
 def _check_calls(book: Book, transfer: Transfer, flushes: list[Flush]) -> None:
     """R22, R23: the call is there, its arguments do not fit."""
     for flush in flushes:
-        if _fits(flush, transfer):
+        if _fits(flush, transfer) or _meant_for_pio(book, flush):
             continue
         pieces = [r for r in intersect(flush.ranges, transfer.ranges)]
         if not pieces:
