@@ -201,7 +201,7 @@ class Noise:
 @pytest.mark.parametrize("part", range(8))
 def test_random_calls_never_raise(part):
     found = 0
-    for seed in range(part * 60, part * 60 + 60):
+    for seed in range(part * 25, part * 25 + 25):
         run = Noise(seed).run(("wdk", "linux", "bare", None)[seed % 4])
         try:
             findings = check(run)
@@ -213,7 +213,7 @@ def test_random_calls_never_raise(part):
         render_all(findings, verbose=True)
         to_sarif(findings)
         found += len(findings)
-    assert found > 500  # the noise says something
+    assert found > 200  # the noise says something
 
 
 def test_the_same_log_gives_the_same_findings():
