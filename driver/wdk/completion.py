@@ -50,7 +50,9 @@ class CompletionWatch:
                 return
             status = await hal.regs.channel(channel).status.read()
             if not transfer.ended and (status.error or status.tc or status.stopped):
-                self.tell(transfer, DmaCompletionStatus.DMA_ERROR if status.error else DmaCompletionStatus.DMA_COMPLETE)
+                cancelled = not status.tc and transfer.context is not None and transfer.context.cancelled
+                how = DmaCompletionStatus.DMA_CANCELLED if cancelled else DmaCompletionStatus.DMA_COMPLETE
+                self.tell(transfer, DmaCompletionStatus.DMA_ERROR if status.error else how)
 
     async def _routine(self, transfer: MappedTransfer, status: DmaCompletionStatus) -> None:
         adapter, context = self._adapter, transfer.context

@@ -3,6 +3,7 @@
 
 from typing import Any
 
+from ..bus import BusTimeout
 from ..checked import CheckedInt, CheckedStatus
 from ..errors import AdapterError, PoolError, check_type
 from ..platform import FlushCall
@@ -168,7 +169,7 @@ class TransferRoutinesV3(DmaAdapter):
 
         The completion routine is called with DMA_CANCELLED, nothing more is mapped under the context, and FlushAdapterBuffersEx
         is still owed. STATUS_UNSUCCESSFUL if no transfer is mapped under it or it has ended, STATUS_INVALID_PARAMETER on a bus
-        master.
+        master, STATUS_IO_TIMEOUT if the device is stuck in the middle of a request.
         """
         check_type("dma_transfer_context", dma_transfer_context, DmaTransferContext, error=AdapterError)
         with self._call("CancelMappedTransfer", context=dma_transfer_context.id) as call:
@@ -178,9 +179,13 @@ class TransferRoutinesV3(DmaAdapter):
             elif transfer is None or transfer.context is not dma_transfer_context or transfer.ended:
                 status = NTSTATUS.STATUS_UNSUCCESSFUL
             else:
-                status = NTSTATUS.STATUS_SUCCESS
-                dma_transfer_context.cancelled = transfer.ended = True
-                await self._stop_channel()
-                self._watch.tell(transfer, DmaCompletionStatus.DMA_CANCELLED)
+                dma_transfer_context.cancelled = True
+                try:
+                    await self._stop_channel()
+                    status = NTSTATUS.STATUS_SUCCESS
+                except BusTimeout:
+                    status = NTSTATUS.STATUS_IO_TIMEOUT
+                if not transfer.ended and status == NTSTATUS.STATUS_SUCCESS:  # else it came to its end meanwhile
+                    self._watch.tell(transfer, DmaCompletionStatus.DMA_CANCELLED)
             call.result = int(status)
             return self._checked_status(call, status)

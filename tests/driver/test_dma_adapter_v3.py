@@ -481,3 +481,20 @@ def test_allocate_common_buffer_ex_keeps_below_its_bound():
     assert run(b.adapter.allocate_common_buffer_ex(None, 4096, True)).virtual_address == 0x8000_1000
     with pytest.raises(AdapterError, match="preferred_node must be an integer from 0 to 0, not 1"):
         run(b.adapter.allocate_common_buffer_ex(None, 1, True, 1))
+
+
+def test_a_device_stuck_in_a_request_cannot_be_cancelled():
+    b = channel(beliefs={"options": HalOptions(drain_limit=50)})
+    b.bus.dma_hangs = True
+
+    async def story():
+        context, base = await hold(b)
+        await b.adapter.map_transfer_ex(b.mdl, base, 0, 0, 100, False)
+        await b.adapter.arm()
+        works = b.bus._on_channel
+        b.bus._on_channel = lambda n, value: None if value & 2 else works(n, value)
+        assert await b.adapter.cancel_mapped_transfer(context) == NTSTATUS.STATUS_IO_TIMEOUT
+        b.bus._on_channel = works
+        assert await b.adapter.cancel_mapped_transfer(context) == OK
+
+    run(story())
