@@ -35,6 +35,7 @@ class Expect:
     Parameters
     ----------
     roots : the rules of which there must be a root finding; no others.
+    consequences : rules of which there must be a finding that follows from a root; there may be more.
     severity : of the worst root; "" for none.
     corrupts : bytes must go wrong (True), must not (False); None: not looked at.
     ending : how the driver's coroutine ends.
@@ -45,6 +46,7 @@ class Expect:
     """
 
     roots: frozenset[str] = frozenset()
+    consequences: frozenset[str] = frozenset()
     severity: str = ""
     corrupts: bool | None = False
     ending: str = "returned"
@@ -58,6 +60,7 @@ class Expect:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "roots", frozenset(self.roots))
+        object.__setattr__(self, "consequences", frozenset(self.consequences))
         if self.severity and self.severity not in SEVERITIES:
             raise ValueError(f"Expect.severity must be one of {', '.join(SEVERITIES)}, not {self.severity!r}")
         if bool(self.roots) != bool(self.severity):
@@ -159,6 +162,7 @@ class DriverScenario:
             "beliefs": dict(expect.beliefs),
             "expectation": {"corrupts": expect.corrupts, "severity": expect.severity, "ending": expect.ending},
             "roots": sorted(expect.roots),
+            "consequences": sorted(expect.consequences),
             "source": list(self.source),
             "summary": self.summary,
         }

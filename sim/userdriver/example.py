@@ -85,6 +85,9 @@ def judge(scenario: DriverScenario, run: DriverRun) -> Result:
         result.unexpected.append(f"the flush checker did not report {', '.join(sorted(missing))}")
     if extra:
         result.unexpected.append(f"the flush checker reported {', '.join(sorted(extra))}, which was not expected")
+    unseen = set(expect.consequences) - {finding["rule"] for finding in run.findings if not finding["root"]}
+    if unseen:
+        result.unexpected.append(f"the flush checker did not report {', '.join(sorted(unseen))} as a consequence")
     worst = max((finding["severity"] for finding in run.roots()), key=_RANK.__getitem__, default="")
     if worst != expect.severity and not missing and not extra:
         result.unexpected.append(f"the worst root finding is {worst!r}, expected {expect.severity!r}")

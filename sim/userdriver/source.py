@@ -167,8 +167,9 @@ def load_function(target: str) -> UserDriver:
 
 
 def style_of(entry: Callable[..., Any], where: str) -> str:
-    """The interface that a coroutine is written against, by the name of its first parameter."""
-    parameters = list(inspect.signature(entry).parameters)
+    """The interface that a coroutine is written against, by the name of its first parameter. It may have parameters with a
+    default beside the two (an example's ``unlucky=True``): nobody passes them."""
+    parameters = [name for name, each in inspect.signature(entry).parameters.items() if each.default is each.empty]
     if len(parameters) != 2 or parameters[0] not in STYLES:
         raise DriverFileError(
             f"{where} must take {', '.join(_SIGNATURES.values())} (the first name says the style), not ({', '.join(parameters)})"

@@ -20,7 +20,7 @@ from ...userdriver.happens import evict, landed
 from ..examples import Example, Expect
 
 EXAMPLE = Example(
-    broken=Expect(roots={"R02"}, severity="corruption seen", corrupts=True),
+    broken=Expect(roots={"R02"}, consequences={"R03"}, severity="corruption seen", corrupts=True),
     lucky=Expect(roots={"R02"}, severity="corruption possible"),
     source=("S1", "S5"),
     case="Zephyr pull request 42206",

@@ -81,6 +81,7 @@ def test_each_load_starts_afresh(tmp_path):
 
 def test_an_example_s_first_parameter_says_its_style():
     assert load_function("sim.scenarios.rules.r24:broken").style == "wdk"
+    assert load_function("sim.scenarios.cases.nuttx_litex_sdio:broken").style == "bare"  # and has a parameter with a default
     with pytest.raises(DriverFileError, match=r"must take \(kernel, device\), .*the first name says the style"):
         load_function("sim.scenarios.rules.r24:write_block")
     with pytest.raises(DriverFileError, match="nothing must be a coroutine"):
