@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """FreeBSD USB mass storage: a dirty line of a write-allocate cache is evicted over what the USB controller wrote.
 
-A USB mass storage device ends each command with a status wrapper that carries the command's tag. On ARM machines umass(4) found the
-wrong tag in it, one behind the expected one, retried and gave up. The USB stack synchronised a buffer for the CPU after a transfer
-from the device, but did nothing to it before (FreeBSD commit 155d019a02).
+A USB mass storage device ends each command with a status wrapper that carries the command's tag. On ARM machines umass(4)
+found the wrong tag in it, one behind the expected one, retried and gave up. Nothing made a buffer ready before a transfer
+from the device (FreeBSD commit 155d019a02).
 
-Mechanism: with a write-allocate cache the CPU's stores to the buffer leave its line dirty in the D-cache. The controller writes
-the new wrapper to memory. When the cache needs the line's place, it writes the old contents back over the new. The synchronisation
-afterwards makes the CPU read memory, and memory has gone wrong.
+Mechanism: with a write-allocate cache the CPU's stores to the buffer leave its line dirty in the D-cache. The controller
+writes the new wrapper to memory. When the cache needs the line's place, it writes the old contents back over the new. The
+synchronisation afterwards makes the CPU read memory, and memory has gone wrong.
 
 Fix: usbd_start_transfer() synchronises the buffer before the transfer, too (BUS_DMASYNC_PREREAD): nothing in it is dirty when
 the controller starts.

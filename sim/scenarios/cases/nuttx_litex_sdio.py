@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """NuttX's litex SDIO: the send path invalidates the D-cache, and what the CPU wanted to send is gone.
 
-The SD card driver of the LiteX soft cores prepared both directions in the same way: it invalidated the whole D-cache, before a
-receive and before a send. Reviewers of pull request 9118 said that only the first is right.
+The SD card driver of the LiteX soft cores prepared both directions in the same way: it invalidated the whole D-cache, before
+a receive and before a send. Reviewers of pull request 9118 said that only the first is right.
 
 Mechanism: a block that the CPU has just filled is dirty in the D-cache; memory is older. An invalidate drops it: the block
-that is sent is whatever memory held, and the CPU itself cannot read its own bytes any more. Whatever else was dirty is lost as
-well.
+that is sent is whatever memory held, and the CPU itself cannot read its own bytes any more. Whatever else was dirty is lost
+as well.
 
-Fix: the send path must clean (write back) the lines, or clean and invalidate them, as the review says; the corrected driver cleans
-the block that it sends.
+Fix: the send path must clean (write back) the lines, or clean and invalidate them, as the review says; the corrected driver
+cleans the block that it sends.
 """
 
 from ...userdriver.happens import evict

@@ -2,8 +2,8 @@
 """NuttX's stm32h7 SDMMC: the receive path invalidates before the DMA only, and speculation brings the previous sector back.
 
 File downloads from a flight controller (STM32H743) were corrupted now and then: windows of exactly 32 bytes, aligned to cache
-lines, that were byte for byte the sector read before into the same 512-byte buffer of the FAT file system. With the D-cache off
-they were gone (NuttX pull request 19506).
+lines, that were byte for byte the sector read before into the same 512-byte buffer of the FAT file system. With the D-cache
+off they were gone (NuttX pull request 19506).
 
 Mechanism: stm32_dmarecvsetup() invalidated the buffer before the transfer. Between that and the end of the DMA the Cortex-M7
 speculatively read some of its lines again: they then held what memory held, the previous sector. The DMA controller wrote the

@@ -2,16 +2,16 @@
 """U-Boot's dwc3: clean and invalidate after the controller has written commits an old dirty line over its events.
 
 The USB controller writes event records to a buffer in memory. U-Boot took the buffer from memalign(), and when the controller
-had raised its interrupt it "flushed" the buffer, which on AArch64 is clean and invalidate, and read the events. On a board with an
-RK3399 the first interrupt ended in an abort: the events were garbage. It depended on what had run before.
+had raised its interrupt it "flushed" the buffer, which on AArch64 is clean and invalidate, and read the events. On a board
+with an RK3399 the first interrupt ended in an abort: the events were garbage. It depended on what had run before.
 
 Mechanism: the buffer's lines may still be dirty from an earlier use of that memory. The controller writes its events to
 memory; then the clean writes the old lines over them; then the CPU reads what it has just destroyed.
 
-Fix: clean and invalidate the buffer when it is set up, before the controller owns it; at an interrupt read it first, and clean and
-invalidate it after that, for the next one. This is the order of U-Boot's own correction. It trusts that nothing brings the lines
-back in between, and a CPU that fetches ahead may do that: so the corrected driver here also invalidates before it reads
-(the run "published" is without).
+Fix: clean and invalidate the buffer when it is set up, before the controller owns it; at an interrupt read it first, and
+clean and invalidate it after that, for the next one. This is the order of U-Boot's own correction. It trusts that nothing
+brings the lines back in between, and a CPU that fetches ahead may do that: so the corrected driver here also invalidates
+before it reads (the run "published" is without).
 """
 
 from ...userdriver.happens import write_back

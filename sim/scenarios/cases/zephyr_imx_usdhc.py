@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Zephyr's imx_usdhc: an invalidate on a buffer that is only 4-byte aligned drops its neighbours' bytes.
 
-The SD host driver got cache maintenance for its DMA path: a clean before the transfer, and after a receive an invalidate of exactly
-the bytes that the user had asked for. The buffer had to be aligned to 4 bytes only, while a cache line of a Cortex-M7 has 32. A
-reviewer of pull request 108716 saw what that means.
+The SD host driver got cache maintenance for its DMA path: a clean before the transfer, and after a receive an invalidate of
+exactly the bytes that the user had asked for. The buffer had to be aligned to 4 bytes only, while a cache line of a Cortex-M7
+has 32. A reviewer of pull request 108716 saw what that means.
 
 Mechanism: the first and the last line of the buffer also hold somebody else's variables. If the CPU stores to them while the
 controller writes its part of the line, the line is dirty and holds old bytes of the buffer. The invalidate then drops it with
