@@ -117,9 +117,9 @@ def _partial_line() -> Iterator[Scenario]:
     )
     lost = Corruption("first-part", "stale", "the invalidate after the transfer dropped the line with the CPU's new bytes")
     cases: tuple[tuple[str, dict[str, Any], tuple[Corruption, ...], tuple[str, ...]], ...] = (
-        ("written-back", {"invalidate_after_read": False, "evict": "after"}, (by_eviction,), ("R09", "R10")),
-        ("flushed-after", {"invalidate_after_read": False, "after": "clean+invalidate"}, (over,), ("R09", "R10")),
-        ("invalidated-after", {"invalidate_after_read": True}, (lost,), ("R09", "R10")),
+        ("written-back", {"invalidate_after_read": False, "evict": "after"}, (by_eviction,), ("R10",)),
+        ("flushed-after", {"invalidate_after_read": False, "after": "clean+invalidate"}, (over,), ("R10",)),
+        ("invalidated-after", {"invalidate_after_read": True}, (lost,), ("R10",)),
         ("aligned", {"invalidate_after_read": True, "aligned": True}, (), ()),
     )
     for mode in ("system", "bus-master"):

@@ -9,7 +9,7 @@ import contextlib
 import sys
 
 from .cases import DEVICE, Case
-from .machine import BASE, Machine, clip
+from .machine import BASE, LINE, Machine, clip
 from .machine import __file__ as MACHINE
 
 __all__ = ["DISPATCH", "OrderMachine", "cases"]
@@ -55,10 +55,12 @@ class OrderMachine(Machine):
         self.irql = PASSIVE if interface == "wdk" else None
         self.thread, self.role = 0, "thread"
         self.stack = []
+        self.assumed = LINE
         self.owners = {}
 
     def run(self):
         run = super().run()
+        run.platform["assumed_line_bytes"] = self.assumed
         run.platform.update(interface=self.interface, architecture="wdk" if self.interface == "wdk" else "arm64")
         return run
 

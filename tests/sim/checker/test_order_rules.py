@@ -7,11 +7,11 @@ from driver.wdk.irql import HIGH_LEVEL, IRQL_TABLE, PASSIVE_LEVEL
 from sim.checker import MAY_CAUSE, RULES, Severity, check, render_all
 from sim.checker.irql import LEVELS
 
-from . import cases_addresses, cases_order, cases_resources
+from . import cases, cases_addresses, cases_interfaces, cases_lines, cases_order, cases_resources
 from .order_machine import OrderMachine
 
-CASES = [*cases_order.CASES, *cases_resources.CASES, *cases_addresses.CASES]
-MINE = [f"R{n}" for n in (*range(28, 51), 54)]
+CASES = [*cases_order.CASES, *cases_resources.CASES, *cases_addresses.CASES, *cases_lines.CASES]
+ALL = [*cases.CASES, *CASES]
 
 
 def findings(case, broken, lucky=False, **changes):
@@ -47,15 +47,23 @@ class TestCases:
                 assert found == [], render_all(found)
 
     def test_on_a_coherent_platform(self, case):
-        """Nothing of this is about caches: no finding is latent there."""
+        """Nothing of this is about caches: no finding is latent there, but for lines that two mappings share."""
         found = roots(findings(case, True, coherent=True))
+        if case.rule == "R12":
+            assert {finding.severity for finding in found} <= {Severity.LATENT}, render_all(found)
+            return
         assert {finding.rule for finding in found} == {case.rule}, render_all(found)
-        assert all(finding.severity is not Severity.LATENT for finding in found)
+        assert {finding.severity is Severity.LATENT for finding in found} == {case.rule == "R11"}, render_all(found)
 
 
-def test_every_rule_has_a_case():
-    assert set(MINE) - {case.rule for case in CASES} == set()
-    assert all(RULES[rule].checked for rule in MINE)
+def test_all_54_rules_are_decided_and_have_a_case():
+    assert len(RULES) == 54 and all(rule.checked for rule in RULES.values())
+    assert cases_interfaces.__name__ in {case.driver.__module__ for case in ALL}
+    have = {case.rule for case in ALL}
+    assert set(RULES) - have == {"R03"}  # a consequence only: test_rules.test_r03_is_a_consequence
+    lucky_or_not = {case.rule for case in ALL if case.harm}
+    # rules whose own cases really corrupt in one run; the others corrupt only through what follows from them, or not at all
+    assert {"R01", "R02", "R04", "R13", "R17", "R18", "R24", "R35", "R47", "R48"} <= lucky_or_not
 
 
 def test_levels_are_the_driver_s():
@@ -70,4 +78,5 @@ def test_levels_are_the_driver_s():
 def test_no_two_rules_explain_each_other():
     """Two findings that explain each other would both be consequences of nothing. The pairs say which way they are not."""
     pairs = {(a, b) for a, causes in MAY_CAUSE.items() for b in causes if a in MAY_CAUSE.get(b, ())}
-    assert pairs <= {("R02", "R08"), ("R08", "R02"), ("R24", "R32"), ("R32", "R24")}
+    known = {("R02", "R08"), ("R04", "R05"), ("R24", "R32")}
+    assert pairs == known | {(b, a) for a, b in known}
