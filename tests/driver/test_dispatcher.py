@@ -17,6 +17,7 @@ from driver.wdk import (
 )
 from driver.wdk.dma_adapter_v3 import DmaAdapterV3
 from driver.wdk.irql import IRQL_TABLE
+from sim.checker.irql import LEVELS
 
 from .fake_bus import FakeBus, run
 
@@ -54,6 +55,11 @@ def test_the_irql_table(name, lowest, highest, page):
     rule = IRQL_TABLE[name]
     assert (rule.lowest, rule.highest, rule.page) == (lowest, highest, page)
     assert rule.allows(lowest) and rule.allows(highest) and not rule.allows(highest + 1)
+
+
+def test_driver_and_checker_have_read_the_same_pages():
+    for name in IRQL_TABLE.keys() & LEVELS.keys():
+        assert (IRQL_TABLE[name].lowest, IRQL_TABLE[name].highest) == LEVELS[name], name
 
 
 def test_every_call_of_the_table_exists():
