@@ -160,7 +160,10 @@ def _shown(path: str) -> str:
 
 
 def _verdict(runs: Sequence[DriverRun], options: CheckOptions) -> str:
-    roots = merge_findings(DriverRun(name="", findings=run.roots(), seed=run.seed) for run in runs)
+    if len(runs) == 1:
+        roots = runs[0].roots()
+    else:
+        roots = merge_findings(DriverRun(name="", findings=run.roots(), seed=run.seed) for run in runs)
     counts = {severity: sum(1 for root in roots if root["severity"] == severity) for severity in _RANK}
     words = [f"{number} {severity}" for severity, number in counts.items() if number]
     bad = sum(failed(run, portable=options.portable) for run in runs)
