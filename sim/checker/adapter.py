@@ -87,10 +87,10 @@ def unflushed(book: Book, call: OpenCall) -> Iterator[Transfer]:
             yield transfer
 
 
-def no_flush(book: Book, transfer: Transfer, who: Access | None) -> None:
-    """R24: the moment has passed."""
+def no_flush(book: Book, transfer: Transfer, who: Access | None, *, exempt: bool = True) -> None:
+    """R24: the moment has passed. ``exempt``: a bus master's common buffer owes none."""
     transfer.superseded = True
-    if not transfer.owes_adapter_flush or transfer.flush is not None:
+    if (exempt and not transfer.owes_adapter_flush) or transfer.flush is not None:
         return
 
     def build() -> dict[str, Any]:
@@ -183,6 +183,11 @@ def end_of_run(book: Book) -> None:
     for transfer in book.open:
         if transfer.complete is not None and not transfer.superseded and transfer.flush is None:
             no_flush(book, transfer, None)
+    # A bus master's common buffer owes no flush because whole chunks leave by themselves. What has not left when the run is over
+    # was no whole chunk: there the exemption ends.
+    newest = next((t for t in reversed(book.transfers) if t.write), None)
+    if newest is not None and newest.adapter is not None and newest.common and newest.complete is not None and book.fifo[1]:
+        no_flush(book, newest, None, exempt=False)
     blamed = ("R24", "R25", "R26", "R27")
     stuck = book.fifo[1]
     for transfer in reversed(book.transfers):

@@ -237,7 +237,8 @@ class Mapping:
 
     ``elements`` are the device's ranges where the log names them, ``bounced`` the bytes behind bounce buffers. Linux: ``owned``
     are the bytes (by line) that the device owns, from map or sync for the device to unmap or sync for the CPU, ``given`` those
-    that a sync gave back to the CPU while mapped. ``transferred``: a transfer has used it.
+    that a sync gave back to the CPU while mapped. ``transferred``: a transfer has used it. ``misread``, ``misstored``: the CPU
+    has read (R04) or stored (R05) what it had not got back; the first of them is the cause of the other.
     """
 
     call: OpenCall
@@ -253,6 +254,8 @@ class Mapping:
     owned: dict[int, int] = field(default_factory=dict)
     given: dict[int, int] = field(default_factory=dict)
     transferred: bool = False
+    misread: bool = False
+    misstored: bool = False
 
     @property
     def write(self) -> bool:

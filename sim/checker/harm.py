@@ -85,6 +85,9 @@ def _r04(
             "transfer": transfer.number,
         }
 
+    never: tuple[str, ...] = ()
+    if transfer.interface == "linux" and transfer.mapping is not None and not transfer.mapping.misstored:
+        transfer.mapping.misread, never = True, ("R05",)
     book.note(
         "R04",
         (transfer.number,),
@@ -94,6 +97,7 @@ def _r04(
         subjects=transfer.subjects,
         latent=latent,
         party=letter(book, transfer),
+        never=never,
     )
 
 

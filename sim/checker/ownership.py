@@ -71,7 +71,19 @@ def _idle(book: Book, line: Line, mapping: Mapping, bytes_: int, event: Event, v
 
     # a load leads to nothing that the mapping's other findings would follow from
     subject = mapping.subject if verb == "writes" else ("L", mapping.number)
-    book.note("R05", (*mapping.subject, verb), build, line, bytes_, severity=Severity.WARNING, subjects=[subject], watch=False)
+    never = () if mapping.misread else ("R04",)
+    mapping.misstored |= verb == "writes" and not mapping.misread
+    book.note(
+        "R05",
+        (*mapping.subject, verb),
+        build,
+        line,
+        bytes_,
+        severity=Severity.WARNING,
+        subjects=[subject],
+        never=never,
+        watch=False,
+    )
 
 
 def _r06_store(book: Book, line: Line, mapping: Mapping, bytes_: int, event: Event) -> None:

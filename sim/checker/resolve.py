@@ -38,6 +38,19 @@ def _root(draft: Draft, parents: dict[int, Draft | None]) -> Draft:
     return draft
 
 
+def _break_circles(drafts: list[Draft], parents: dict[int, Draft | None]) -> None:
+    """Where findings explain each other (over several transfers of one mapping), the oldest is the root."""
+    for draft in drafts:
+        walked: list[Draft] = []
+        at: Draft | None = draft
+        while at is not None and all(at is not other for other in walked):
+            walked.append(at)
+            at = parents[id(at)]
+        if at is not None:
+            circle = walked[next(n for n, other in enumerate(walked) if other is at) :]
+            parents[id(min(circle, key=lambda d: d.cycle))] = None
+
+
 def resolve(drafts: Iterable[Draft]) -> list[Finding]:
     """Findings in the order in which they happened; a root carries the worst severity of its consequences."""
     drafts = sorted((d for d in drafts if not d.dropped), key=lambda d: (d.cycle, d.rule))
@@ -50,6 +63,7 @@ def resolve(drafts: Iterable[Draft]) -> list[Finding]:
     for draft in drafts:
         near = {id(other): other for subject in draft.subjects for other in by_subject[subject]}
         parents[id(draft)] = _parent(draft, list(near.values()))
+    _break_circles(drafts, parents)
     # R03 is never a root: a write-back harms only where something else has gone wrong before it.
     drafts = [draft for draft in drafts if draft.rule != "R03" or parents[id(draft)] is not None]
     roots = {id(draft): _root(draft, parents) for draft in drafts}

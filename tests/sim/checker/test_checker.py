@@ -181,6 +181,19 @@ def test_common_buffer_remainder_is_used_unflushed():
         assert all(finding.severity is Severity.SEEN for finding in found)
 
 
+def test_common_buffer_remainder_that_never_leaves_the_controller():
+    for size, flushed, wanted in ((SIZE, False, []), (SIZE - 5, True, []), (SIZE - 5, False, ["R24"])):
+        m = Machine()
+        a = m.adapter(master=True)
+        mdl, buffer = m.mdl((BUF, SIZE)), m.common_buffer(a, BUF, SIZE, False)
+        m.store_uncached(BUF, NEW)
+        m.finish(m.start(a, [(BUF, size)], True, buffer))
+        if flushed:
+            m.flush_adapter(a, mdl, True, 0, size)
+        found = check(m.run())
+        assert rules(found) == wanted and all(finding.severity is Severity.SEEN for finding in found)
+
+
 def test_a_chunk_that_begins_inside_a_transfer_is_no_whole_chunk():
     m = Machine()
     a = m.adapter(master=True)
