@@ -63,17 +63,13 @@ def check_tools() -> None:
 def _run(program: str, arguments: list[str], work: Path) -> None:
     # The YoWASP tools see the working directory only.
     command = [str(Path(sys.executable).parent / program), *arguments]
+    if shutil.which("nice"):
+        command = ["nice", "-n", "10", *command]
     with open(work / "log.txt", "w") as log:
-        done = subprocess.run(
-            command, cwd=work, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, preexec_fn=_politely, check=False
-        )
+        done = subprocess.run(command, cwd=work, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
         tail = "\n".join((work / "log.txt").read_text(errors="replace").splitlines()[-8:])
         raise SynthesisError(f"{program} failed with exit code {done.returncode}; the end of {work / 'log.txt'}:\n{tail}")
-
-
-def _politely() -> None:
-    os.nice(10)
 
 
 def _folder(kind: str, *content: str) -> tuple[Path, bool]:
