@@ -209,13 +209,13 @@ def _without_channel(book: Book, adapter: Adapter, call: OpenCall) -> None:
     if held:
         return
     freed = adapter.grants[-1] if adapter.grants else None
-    subjects = [("C", call.number), *([freed.subject] if freed is not None else [])]
+    subjects = [("A", adapter.id), ("C", call.number), *([freed.subject] if freed is not None else [])]
     what = "holds neither channel nor map registers" if adapter.master else "holds no channel"
     before = "AllocateAdapterChannelEx" if call.name.endswith("Ex") else "AllocateAdapterChannel"
     tell(
         book,
         "R30",
-        (call.number,),
+        ("map", call.site or call.number),  # once per line: every mapping of a loop lacks the same channel
         f"{call.name} on adapter {adapter.id}, which {what}",
         f"{before} before the {call.name} at {site_text(call.site)}, and the {call.name} in or after its AdapterControl",
         [who(call)],

@@ -159,7 +159,7 @@ def _free(book: Book, known: Ledger, adapter: Adapter, call: OpenCall) -> None:
         newest = adapter.grants[-1] if adapter.grants else None
         if call.name == "FreeAdapterObject" and any(m.list_id is not None for m in known.maps if m.owner == ("A", adapter.id)):
             return  # it gives back what a list routine took
-        subjects = [newest.subject] if newest is not None else []
+        subjects = [newest.subject] if newest is not None else [("A", adapter.id)]
         _double(book, call, f"the channel of adapter {adapter.id}", newest.call if newest is not None else None, subjects)
 
 

@@ -154,6 +154,7 @@ MAY_CAUSE: dict[str, frozenset[str]] = {
     "R30": frozenset({"R32", "R37", "R38", "R39"}),
     "R28": frozenset({"R24", "R25", "R29", "R32", "R38", "R44"}),
     "R29": frozenset({"R03", "R04", "R18", "R24", "R25", "R32", "R44"}),
+    "R40": frozenset({"R35"}),
     "R37": frozenset({"R41"}),
     "R21": frozenset({"R01", "R02", "R03", "R04", "R07", "R08", "R13", "R15", "R17", "R18"}),
     "R20": frozenset({"R01", "R02", "R03", "R13", "R15", "R17", "R18"}),
