@@ -107,7 +107,7 @@ class _Reading:
 @dataclass
 class _Memory:
     copies: dict[int, Any] = field(default_factory=dict)
-    taken: dict[int, int] = field(default_factory=dict)  # transfer -> bytes that the engine has accepted
+    taken: dict[int, tuple[int, int]] = field(default_factory=dict)  # bytes accepted: without the last piece, and with it
     sizes: dict[int, int] = field(default_factory=dict)
     readings: dict[Any, _Reading] = field(default_factory=dict)  # newest by adapter
     at_begin: dict[int, tuple[Transfer, int | None, bool]] = field(default_factory=dict)
@@ -117,7 +117,8 @@ def _segment(book: Book, event: Event) -> None:
     transfer = book.by_tag.get(event[3])
     if transfer is not None:
         taken = book.of(_Memory).taken
-        taken[transfer.number] = taken.get(transfer.number, 0) + (event[5] >> 1)
+        _, before = taken.get(transfer.number, (0, 0))
+        taken[transfer.number] = (before, before + (event[5] >> 1))
 
 
 def started(book: Book, transfer: Transfer) -> None:
@@ -130,7 +131,7 @@ def begin(book: Book, call: OpenCall) -> None:
     if call.name == "ReadDmaCounter":
         transfer = next((t for t in reversed(book.transfers) if (t.adapter or {}).get("id") == adapter_id(call)), None)
         if transfer is not None:
-            book.of(_Memory).at_begin[call.number] = (transfer, _left(book, transfer), transfer.active)
+            book.of(_Memory).at_begin[call.number] = (transfer, _left(book, transfer)[1], transfer.active)
     elif call.name == "IoCompleteRequest" and call.args.get("information") is not None:
         whole = mdl_ranges(call.args.get("mdl"))
         for reading in list(book.of(_Memory).readings.values()):
@@ -157,7 +158,7 @@ def end(book: Book, call: OpenCall, result: Any, error: Any) -> None:
     if error or not isinstance(result, int) or transfer.auto_init:
         return
     size = memory.sizes.get(transfer.number, 0)
-    least = _left(book, transfer)
+    least = _left(book, transfer)[0]
     before = memory.readings.get(adapter_id(call))
     backwards = before is not None and before.transfer is transfer and result > before.left
     wrong = result > size or backwards or (most is not None and result > most) or (least is not None and result < least)
@@ -181,13 +182,14 @@ def end(book: Book, call: OpenCall, result: Any, error: Any) -> None:
     book.note("R53", (transfer.number,), build, subjects=[transfer.subject], party=Party.INTERFACE)
 
 
-def _left(book: Book, transfer: Transfer) -> int | None:
-    """Bytes that have not moved, if known."""
+def _left(book: Book, transfer: Transfer) -> tuple[int | None, int | None]:
+    """The least and the most bytes that may not have moved, where known: the counter may or may not count the last piece."""
     memory = book.of(_Memory)
     if transfer.complete is not None:
-        return int(transfer.complete[6]) if transfer.complete[1] == Kind.COMPLETE else None
-    taken = memory.taken.get(transfer.number)
-    return None if taken is None else max(0, memory.sizes.get(transfer.number, 0) - taken)
+        exact = int(transfer.complete[6]) if transfer.complete[1] == Kind.COMPLETE else None
+        return exact, exact
+    taken, size = memory.taken.get(transfer.number), memory.sizes.get(transfer.number, 0)
+    return (None, None) if taken is None else (max(0, size - taken[1]), max(0, size - taken[0]))
 
 
 def _used(book: Book, reading: _Reading, call: OpenCall, length: int) -> None:
