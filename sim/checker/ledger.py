@@ -306,8 +306,8 @@ def begin(book: Book, call: OpenCall) -> None:
             new.registers, new.context = id_of(args.get("registers")), args.get("context")
             known.waiting[call.number] = new
             known.maps.append(new)
-            if len(known.maps) > 512:  # ended mappings are only kept to recognise a second end
-                known.maps = [m for m in known.maps[:-256] if m.flushed is None] + known.maps[-256:]
+            if len(known.maps) > 160:  # ended mappings are only kept to recognise a second end
+                known.maps = [m for m in known.maps[:-64] if m.flushed is None] + known.maps[-64:]
     elif name == "ListControl":
         _list_ready(known, call)
     elif name == "BounceMap":

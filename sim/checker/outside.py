@@ -24,7 +24,7 @@ class Outside:
 
     def __init__(self) -> None:
         self.allowed: dict[int, list[Range]] = {}
-        self.beats: dict[int, dict[int, int]] = {}  # transfer -> beat address -> strobes that are allowed
+        self.beats: dict[int, dict[int, int]] = {}  # transfer's tag -> beat address -> strobes that are allowed
 
 
 def started(book: Book, transfer: Transfer) -> None:
@@ -33,7 +33,9 @@ def started(book: Book, transfer: Transfer) -> None:
     call = next((c for c in book.calls.values() if c.name == "StartTransfer" and c.transfer is transfer), None)
     owned = call is not None and owner_of(call) is not None and known.complete
     allowed = known.reachable() if owned else merge(transfer.ranges)
-    book.of(Outside).allowed[transfer.number] = allowed
+    outside = book.of(Outside)
+    outside.allowed[transfer.number] = allowed
+    outside.beats.pop(transfer.tag, None)  # tags come again
     rest = subtract(transfer.ranges, allowed)
     if not owned or not rest:
         return
@@ -71,16 +73,21 @@ def begin(book: Book, call: OpenCall) -> None:
                 draft.missing = f"wait for the transfer before the {call.name} at {site_text(call.site)}"
                 draft.accesses.append(who(call))
             outside.allowed[transfer.number] = subtract(outside.allowed.get(transfer.number, []), gone)
-            outside.beats.pop(transfer.number, None)
+            outside.beats.pop(transfer.tag, None)
 
 
 def _written(book: Book, event: Event) -> None:
-    write = event[5] >> 31
-    if write:
+    word = event[5]
+    if word >> 31:  # toward the device
         return
+    known = book.of(Outside).beats.get(event[3])
+    if known is not None:
+        good = known.get(event[4])
+        if good is not None and not word & ~good:
+            return  # the usual case: this must cost next to nothing
     transfer = book.by_tag.get(event[3])
     if transfer is not None:
-        _check(book, transfer, event, event[5] & 0x7FFF_FFFF)
+        _check(book, transfer, event, word)
 
 
 def _cut_through(book: Book) -> None:
@@ -100,7 +107,7 @@ def _check(book: Book, transfer: Transfer, event: Event, strobes: int) -> None:
     if allowed is None:
         return
     address = event[4] & -book.beat
-    cache = outside.beats.setdefault(transfer.number, {})
+    cache = outside.beats.setdefault(transfer.tag, {})
     good = cache.get(address)
     if good is None:
         good = 0

@@ -79,6 +79,7 @@ def begin(book: Book, call: OpenCall) -> None:
 
 def _used(book: Book, results: Results, mapping: Map, call: OpenCall) -> None:
     made = mapping.call
+    subjects = [*mapping.subjects, ("C", call.number)]
     if made.name in MAPPING:
         if (made.number, "length") in results.looked:
             return
@@ -88,6 +89,7 @@ def _used(book: Book, results: Results, mapping: Map, call: OpenCall) -> None:
     elif made.name in LINUX_MAPS:
         if made.number in results.asked or any((made.number, w) in results.looked for w in ("null", "status", "length")):
             return
+        subjects = [("E", made.number)]  # whatever else is wrong with this transfer: a mapping error is not why
         if made.name == "dma_map_sg":
             detail = "the number of elements that dma_map_sg returned is not looked at: it is 0 on an error"
             fix = f"test the result of the dma_map_sg at {site_text(made.site)}"
@@ -103,7 +105,7 @@ def _used(book: Book, results: Results, mapping: Map, call: OpenCall) -> None:
         detail,
         f"{fix}, before the {call.name} at {site_text(call.site)}",
         [who(made), who(call)],
-        subjects=[*mapping.subjects, ("C", call.number)],
+        subjects=subjects,
         ranges=mapping.source,
     )
 
