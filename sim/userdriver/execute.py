@@ -20,6 +20,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
+from driver.registers import Registers
 from driver.trace import library_folder
 
 from ..bfm import PERIOD_NS
@@ -30,7 +31,7 @@ from .machine import Machine, boot, fill
 from .moved import Request, compare
 from .run import DriverJob, DriverRun, Ending
 from .source import DriverFileError, UserDriver, load_file, load_function
-from .timing import Timing
+from .timing import Timing, calm
 from .watchdog import Stuck, Watchdog
 
 __all__ = ["execute", "run_driver"]
@@ -117,6 +118,7 @@ async def _run(run: DriverRun, tb: Any, job: DriverJob, driver: UserDriver, payl
     tb.platform["architecture"] = machine.port.hal.platform.options.architecture
     tb.platform["explore"] = timing.to_dict()
     await _drive(run, tb, machine, driver, job.limit)
+    run.cycles = tb.bus.now()
     if run.ended and machine.failure is not None:
         _raised(run, tb, driver, machine.failure)
     if run.ended:
@@ -124,7 +126,7 @@ async def _run(run: DriverRun, tb: Any, job: DriverJob, driver: UserDriver, payl
     run.tasks = tb.bus.cancel_tasks()
     requests = await _requests(run, tb, machine)
     await tb.finish()
-    run.cycles, run.bus_accesses, run.epoch_ns = tb.cycles, tb.bus_accesses, tb.bus.epoch_ns
+    run.bus_accesses, run.epoch_ns = tb.bus_accesses, tb.bus.epoch_ns
     run.device_sha256 = hashlib.sha256(tb.snapshot.device).hexdigest()
     run.held = still_held(tb.trace.records)
     if not run.ended:
@@ -263,10 +265,13 @@ async def _requests(run: DriverRun, tb: Any, machine: Machine) -> list[Request]:
             with tb.trace.call("HarnessRead", ranges=[list(pair) for pair in request.ranges]), tb.harness():
                 data = b"".join([await tb.bus.read(address, length) for address, length in request.ranges])
             requests[number] = Request(request.ranges, False, request.byte_offset, request.cycle, data)
+        with tb.harness():
+            # Not through the driver's own bus: a driver that hangs or has failed may hold its CPU.
+            await calm(Registers(tb.bus, system_channels=tb.config.dma.system_channels), tb.bus)
 
     try:
         await with_timeout(read(), _READ_CYCLES * PERIOD_NS, "ns")
     except SimTimeoutError:
-        run.notes.append("the completed requests could not be read: the hardware does not answer the CPU any more")
+        run.notes.append("the hardware does not answer the CPU any more: what completed requests hold could not be read")
         return [request for request in requests if request.write_to_device]
     return requests

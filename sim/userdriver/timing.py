@@ -14,11 +14,12 @@ from driver.errors import check_flag, check_integer
 from driver.registers import Registers
 from rtl.config import SocConfig
 
-__all__ = ["CALM_SEED", "Timing", "alternative_config"]
+__all__ = ["CALM_SEED", "Timing", "alternative_config", "calm"]
 
 CALM_SEED = 1
 _STALL_WRITES = 3  # mem.fault_ctrl.mode
 _MAX_COUNT = 255
+_CALM_CYCLES = 300  # the longest stall of a seed, and the write-backs behind it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +118,13 @@ class Timing:
             inject_interval=self.evict_interval or 64,
         )
         bus.interrupt_delay = self.interrupt_delay
+
+
+async def calm(regs: Registers, bus: Any) -> None:
+    """Ends what a timing set going, and waits until all of it has come to its end: the hardware can be looked at."""
+    await regs.dcache.ctrl.write(prefetch=0, inject=0, inject_interval=64)
+    await regs.mem.fault_ctrl.write(mode=0, count=0)
+    await bus.delay(_CALM_CYCLES)
 
 
 def alternative_config(config: SocConfig) -> SocConfig:
