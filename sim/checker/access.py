@@ -13,6 +13,7 @@ from . import harm, ownership, pio
 from .book import Book
 from .calls import Transfer
 from .findings import Access, Severity, site_text
+from .start import believed_line
 from .state import Line
 
 __all__ = ["fetch", "read", "store", "uncached_read", "uncached_store"]
@@ -137,3 +138,5 @@ def _neighbour(book: Book, line: Line, transfer: Transfer, bytes_: int, mask: in
     never = {"R24", "R25", "R27"} if transfer.active else ()
     rule = "R15" if book.is_control(line.addr, bytes_ | mask) else "R10"
     book.note(rule, (transfer.number,), build, line, bytes_ | mask, subjects=transfer.subjects, never=never)
+    if rule == "R10":
+        believed_line(book, transfer, line, bytes_ | mask, who)

@@ -7,9 +7,10 @@ from . import harm, pio
 from .book import Book
 from .calls import Flush, OpenCall, Transfer, flag, pairs
 from .findings import Access, Party, Severity, site_text
-from .state import Line, intersect, merge, subtract
+from .ledger import ledger
+from .state import Line, Range, intersect, merge, subtract
 
-__all__ = ["check", "shared"]
+__all__ = ["believed_line", "check", "shared"]
 
 
 def check(book: Book, transfer: Transfer, masks: dict[int, int]) -> None:
@@ -254,6 +255,28 @@ def _edge_store(book: Book, transfer: Transfer, line: Line, mask: int, store: Ac
         }
 
     book.note("R10", (transfer.number,), build, line, mask, subjects=transfer.subjects, never={"R24", "R25", "R27"})
+    believed_line(book, transfer, line, mask, store)
+
+
+def believed_line(book: Book, transfer: Transfer, line: Line, mask: int, store: Access) -> None:
+    """R12 behind R10: the buffer begins and ends on lines, of the size that software believes in."""
+    believed = book.assumed_line_bytes
+    ranges = transfer.mapped or transfer.source
+    if transfer.interface == "linux":
+        ranges = merge([*ranges, *_padding(book, ranges)])
+    if believed >= book.line_bytes or any(a % believed or (a + n) % believed for a, n in ranges):
+        return
+
+    def build() -> dict[str, Any]:
+        return {
+            "detail": f"the buffer of {transfer.what} is aligned to {believed} bytes, which software takes for a line; the "
+            f"cache's have {book.line_bytes}: its neighbours share them",
+            "accesses": [store, book.started(transfer)],
+            "missing": f"the line size from sys.features.line_bytes, and an alignment of {book.line_bytes} bytes",
+            "transfer": transfer.number,
+        }
+
+    book.note("R12", ("align", transfer.number), build, line, mask, subjects=transfer.subjects, party=Party.INTERFACE)
 
 
 def _unfinished(book: Book, transfer: Transfer, line: Line, mask: int, flush: Flush, subjects: list[tuple[str, int]]) -> str:
@@ -338,12 +361,15 @@ def _uncovered(book: Book, transfer: Transfer, rule: str, flushes: list[Flush]) 
 def _check_edges(book: Book, transfer: Transfer) -> None:
     """R09: bytes of somebody else in the first or last line. Pieces of one MDL may share a line with each other.
 
-    Bounce bytes share their lines with nobody. On bare metal, what the driver maintains by address is its buffer.
+    Bounce bytes share their lines with nobody. On bare metal, what the driver maintains by address is its buffer. On Linux, the
+    rest of the last line of a kmalloc allocation is nobody's.
     """
     ranges = transfer.mapped or transfer.source
     if transfer.interface == "bare":
         own = [r for f in transfer.flushes_used for r in f.ranges if intersect([r], ranges)]
         ranges = merge([*ranges, *own])
+    elif transfer.interface == "linux":
+        ranges = merge([*ranges, *_padding(book, ranges)])
     if transfer.bounced:
         direct = intersect(transfer.source, transfer.ranges)
         ranges = [r for r in ranges if intersect([r], direct)]
@@ -369,3 +395,11 @@ def _check_edges(book: Book, transfer: Transfer) -> None:
 
     draft = book.note("R09", (tuple(ranges),), build, severity=Severity.WARNING, subjects=transfer.subjects)
     draft.ranges = loose
+
+
+def _padding(book: Book, ranges: list[Range]) -> list[Range]:
+    """What follows these ranges up to the end of their line, where they end with a kmalloc allocation."""
+    blocks = [block for block in ledger(book).memory if block.freed is None]
+    ends = {block.address + block.length for block in blocks if block.kind == "kmalloc"}
+    tails = [(a + n, -(a + n) & book.low) for a, n in ranges if a + n in ends]
+    return subtract(tails, [(block.address, block.length) for block in blocks])

@@ -319,6 +319,18 @@ def linux_buffer_not_on_lines(m, broken, lucky):
     m.load(start, size)
 
 
+@case("R09", harm=False, severity="warning")
+def linux_buffer_is_a_member_of_a_structure(m, broken, lucky):
+    """Whoever ends his own allocation shares no line, however short the buffer is: kmalloc sees to it."""
+    member = 24
+    m.kmalloc(BUF, member + (8 if broken else 0))
+    m.device[:SIZE] = DEVICE
+    dma = m.linux_map(BUF, member, FROM)
+    m.finish(m.start(None, [(BUF, member)], False, **linux(m)))
+    m.linux_unmap(dma, member, FROM)
+    m.load(BUF, member)
+
+
 # -- bare metal -----------------------------------------------------------------------------------------------------------
 
 

@@ -50,3 +50,28 @@ def lines_half_as_long_as_software_thinks(m, broken, lucky):
     m.complete_irp(mdl)
     m.free_channel(a)
     m.put(a)
+
+
+@case("R12", harm=True, party="interface")
+def buffer_aligned_to_half_a_line(m, broken, lucky):
+    """Software aligns to what it takes for a line, and the neighbour is in the same real one: R12, and R10 follows from it."""
+    m.assumed = HALF
+    a, mdl = m.adapter(), m.mdl((BUF, LINE + (HALF if broken else LINE)))
+    size = mdl["ranges"][0][1]
+    registers = m.allocate(a)
+    m.ke_flush(mdl, True, True)
+    m.map_transfer(a, mdl, 0, size, False, registers)
+    m.device[:size] = DEVICE[:size]
+    t = m.start(a, mdl["ranges"], False)
+    if lucky:
+        m.move(t)
+        m.evict_all()
+    m.store(BUF + 2 * LINE - 4, b"\x77" * 4 if broken else b"")
+    m.finish(t)
+    if not lucky:
+        m.evict_all()
+    m.flush_adapter(a, mdl, False, registers=registers)
+    m.complete_irp(mdl)
+    m.load(BUF, size)
+    m.free_channel(a)
+    m.put(a)

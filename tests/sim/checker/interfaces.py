@@ -207,6 +207,10 @@ class Interfaces(Machine):
         elif direction != TO and self.for_cpu:
             self.by_hal(INVALIDATE, [(dma, length)])
 
+    def kmalloc(self, address, length):
+        with self.call("AllocateMemory", length=length, kind="kmalloc", what="kmalloc") as result:
+            result[0] = {"address": address, "length": length}
+
     def coherent_buffer(self, address, length):
         self.ids += 1
         with self.call("dma_alloc_coherent", device=self.linux, length=length) as result:
