@@ -52,7 +52,8 @@ def explain_example(scenario: DriverScenario, *, width: int = 160) -> str:
         lines += ["", f"What the flush checker says ({scenario.expect.severity})"]
         for number in sorted(scenario.roots):
             rule = RULES[number]
-            lines += _wrap(f"{number}: {rule.title}. What to do: {rule.fix}.")
+            advice = f" What to do: {rule.fix}." if scenario.style == "wdk" else ""  # the calls are the WDK's
+            lines += _wrap(f"{number}: {rule.title}.{advice}")
     if scenario.source:
         lines += ["", "The pages' rules"]
         for source in scenario.source:

@@ -20,7 +20,7 @@ from ._controller import finished
 EXAMPLE = Example(
     broken=Expect(roots={"R02"}, consequences={"R03"}, severity="corruption seen", corrupts=True),
     lucky=Expect(roots={"R02"}, severity="corruption possible"),
-    source=("S1", "S5"),
+    source=("S5",),
     case="FreeBSD USB mass storage (commit 155d019a02)",
 )
 

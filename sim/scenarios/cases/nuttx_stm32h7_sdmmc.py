@@ -19,7 +19,6 @@ from ._controller import finished
 EXAMPLE = Example(
     broken=Expect(roots={"R04"}, severity="corruption seen", corrupts=True),
     lucky=Expect(roots={"R04"}, severity="corruption possible"),
-    source=("S1",),
     case="NuttX STM32H7 SDMMC (pull request 19506)",
 )
 
