@@ -172,10 +172,14 @@ def _apply(
             if not line.dirty:
                 line.hazard = 0
         if target & I and op & INVALIDATE:
-            if line.ifill_n < at:
+            before = line.ifill_n < at
+            if before:
                 line.ifill_n, line.ifill = -1, None
-                # where the CPU speculates, the I-cache may at once refill from memory that is older than a dirty line
-                line.istale = line.istale & line.dirty if book.speculates else 0
+            # where the CPU speculates, the I-cache may at once refill from memory that is older than a dirty line
+            if book.speculates:
+                line.istale &= line.dirty
+            elif before:
+                line.istale = 0
         if line.hot and line.is_cold():
             line.hot = False
 
