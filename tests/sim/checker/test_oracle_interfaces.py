@@ -100,10 +100,10 @@ def test_mutants(name):
 def linux_script(rng, bounce):
     """A driver nobody would write: one mapping, two transfers, and syncs anywhere."""
     way, cells = rng.choice((TO, FROM, FROM, BOTH)), rng.choice((ALL, ALL, FIRST))
-    transfers = {
-        n: Dma(way == TO or (way == BOTH and rng.random() < 0.5), cells, interface="linux", direction=way, mapping=1 if n > 1 else None)
-        for n in (1, 2)
-    }  # fmt: skip
+    transfers = {}
+    for n, mapping in ((1, None), (2, 1)):
+        write = way == TO or (way == BOTH and rng.random() < 0.5)
+        transfers[n] = Dma(write, cells, interface="linux", direction=way, mapping=mapping)
     script, mapped, running, pool = [], False, None, [1, 2]
     for _ in range(rng.randint(4, 12)):
         kind = rng.random()
