@@ -315,3 +315,25 @@ def test_a_store_while_an_invalidate_is_in_progress_may_be_lost():
         m.dsb()
         m.load(BUF, LINE)
         assert rules(check(m.run())) == (["R07"] if posted else [])
+
+
+def test_a_start_without_a_sync_for_the_device_is_a_warning_where_nothing_is_dirty():
+    m = Interfaces(speculates=True)
+    m.device[:SIZE] = DEVICE
+    dma = m.linux_map(BUF, SIZE, FROM)
+    for _ in range(2):
+        m.finish(m.start(None, [(BUF, SIZE)], False, **linux(m)))
+        m.sync_for_cpu(dma, SIZE, FROM)
+        m.load(BUF, SIZE)
+    (finding,) = check(m.run())
+    assert finding.rule == "R02" and finding.severity is Severity.WARNING and finding.transfer == 2
+    assert "dma_sync_single_for_device" in finding.missing
+
+
+def test_a_mapping_that_skips_the_sync_belongs_to_the_device_all_the_same():
+    m = Interfaces()
+    dma = m.linux_map(BUF, SIZE, TO, skip=True)
+    m.store(BUF, NEW)
+    m.linux_unmap(dma, SIZE, TO, skip=True)
+    (finding,) = check(m.run())
+    assert finding.rule == "R05" and finding.severity is Severity.WARNING
