@@ -72,9 +72,9 @@ def handed_on(
     if not bytes_ or read is None:
         return
     risk = bytes_ & ((line.dirty if memory or fetch else 0) | (line.istale if fetch else 0))
-    if not risk and any(flush.by_address for flush in read.flushes):
+    if not risk and any(flush.by_address or flush.mapping is not None for flush in read.flushes):
         return
-    own = [f for f in read.flushes if not f.by_address]
+    own = [f for f in read.flushes if not f.by_address and f.mapping is None]
     right = [f for f in own if f.read and not f.dma]
     never = {"R12", "R19", "R20", "R21", "R22", "R23"}
     about: list[tuple[str, int]] = [read.subject, *subjects]

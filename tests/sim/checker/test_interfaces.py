@@ -337,3 +337,16 @@ def test_a_mapping_that_skips_the_sync_belongs_to_the_device_all_the_same():
     m.linux_unmap(dma, SIZE, TO, skip=True)
     (finding,) = check(m.run())
     assert finding.rule == "R05" and finding.severity is Severity.WARNING
+
+
+def test_bytes_of_a_pio_read_are_ready_for_the_device_once_they_are_mapped():
+    for mapped in (True, False):
+        m = Interfaces()
+        m.pio_read(BUF, NEW)
+        if mapped:
+            m.linux_map(BUF, SIZE, TO)
+        m.finish(m.start(None, [(BUF, SIZE)], True, **linux(m)))
+        if mapped:
+            m.linux_unmap(BUF, SIZE, TO)
+        found = check(m.run())
+        assert rules(found) == ([] if mapped else ["R17"])
