@@ -331,6 +331,49 @@ def linux_buffer_is_a_member_of_a_structure(m, broken, lucky):
     m.load(BUF, member)
 
 
+@case("R17")
+def linux_pio_page_executed_without_flush(m, broken, lucky):
+    m.fetch(BUF, 8)
+    m.pio_read(BUF, NEW)
+    if not broken:
+        m.flush_dcache_page(BUF & -4096)
+    if lucky:
+        m.evict_all()
+        m.icache.clear()
+    m.fetch(BUF, SIZE)
+
+
+@case("R17")
+def linux_copied_code_executed_without_flush(m, broken, lucky):
+    m.cpu_copy(BUF, NEW)
+    if not broken:
+        m.flush_icache_range(BUF, BUF + SIZE)
+    if lucky:
+        m.evict_all()
+    m.fetch(BUF, SIZE)
+
+
+@case("R17")
+def linux_pio_page_flushed_too_early(m, broken, lucky):
+    if broken:
+        m.flush_dcache_page(BUF & -4096)
+    m.pio_read(BUF, NEW)
+    if not broken:
+        m.flush_dcache_page(BUF & -4096)
+    if lucky:
+        m.evict_all()
+    m.fetch(BUF, SIZE)
+
+
+@case("R19")
+def linux_flush_of_half_the_code(m, broken, lucky):
+    m.cpu_copy(BUF, NEW)
+    m.flush_icache_range(BUF, BUF + (SIZE // 2 if broken else SIZE))
+    if lucky:
+        m.evict_all()
+    m.fetch(BUF, SIZE)
+
+
 # -- bare metal -----------------------------------------------------------------------------------------------------------
 
 

@@ -218,6 +218,16 @@ class Interfaces(Machine):
             result[0] = {"buffer": self.ids, "address": address, "dma": address, "length": length, "cached": False}
         return self.ids
 
+    def flush_icache_range(self, start, end):
+        with self.call("flush_icache_range", start=start, end=end):
+            self.by_hal(CLEAN, [(start, end - start)])
+            self.by_hal(INVALIDATE, [(start, end - start)], 2)
+
+    def flush_dcache_page(self, page):
+        with self.call("flush_dcache_page", address=page, length=4096):
+            self.by_hal(CLEAN, [(page, 4096)])
+            self.by_hal(INVALIDATE, [(page, 4096)], 2)
+
     # -- bare metal -----------------------------------------------------------------------------------------------------
 
     def post(self, op, ranges, target=1):
