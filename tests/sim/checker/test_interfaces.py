@@ -217,6 +217,21 @@ def test_two_transfers_of_a_version_3_adapter_at_once():
     assert check(m.run()) == []
 
 
+def test_a_transfer_that_is_over_may_wait_for_its_flush_while_another_context_starts():
+    m = Interfaces()
+    a = m.adapter(version=3, master=True)
+    m.device[:SIZE] = DEVICE
+    parts = [m.mdl((BUF + 0x800 * n, SIZE)) for n in range(2)]
+    contexts = [m.context(a) for _ in parts]
+    for context, mdl in zip(contexts, parts):
+        m.map_ex(a, context, mdl, False)
+        m.finish(m.start(a, mdl["ranges"], False))
+    for context, mdl in zip(contexts, parts):
+        m.flush_ex(a, context, mdl, False)
+        m.complete_irp(mdl)
+    assert check(m.run()) == []
+
+
 def test_version_3_flush_that_fails():
     for status, wanted in ((0, ["R26"]), (0xC0000185, [])):
         m = Interfaces()
