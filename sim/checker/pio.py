@@ -40,11 +40,15 @@ def _declare(book: Book, call: OpenCall) -> None:
         line.hot = True
 
 
+def _linux(book: Book) -> bool:
+    return book.platform.get("interface") != "bare" and book.platform.get("architecture", "wdk") != "wdk"
+
+
 def _wanted(book: Book) -> str:
     """The call that a PIO read owes."""
     if book.platform.get("interface") == "bare":
         return "clean of the D-cache, then invalidate of the I-cache,"
-    if book.platform.get("architecture", "wdk") != "wdk":
+    if _linux(book):
         return "flush_dcache_page() (or flush_icache_range())"
     return "KeFlushIoBuffers(Mdl, ReadOperation=TRUE, DmaOperation=FALSE)"
 

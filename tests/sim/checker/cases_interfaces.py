@@ -374,6 +374,21 @@ def linux_flush_of_half_the_code(m, broken, lucky):
     m.fetch(BUF, SIZE)
 
 
+@case("R17")
+def linux_pio_data_sent_by_dma(m, broken, lucky):
+    """The mapping cleans what the PIO read has left dirty: no flush_dcache_page is owed between the two."""
+    if broken:
+        dma = m.linux_map(BUF, SIZE, TO)
+        m.sync_for_cpu(dma, SIZE, TO)
+    m.pio_read(BUF, NEW)
+    if not broken:
+        dma = m.linux_map(BUF, SIZE, TO)
+    if lucky:
+        m.evict_all()
+    m.finish(m.start(None, BUFFER, True, **linux(m)))
+    m.linux_unmap(dma, SIZE, TO)
+
+
 # -- bare metal -----------------------------------------------------------------------------------------------------------
 
 
