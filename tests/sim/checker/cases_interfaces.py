@@ -580,6 +580,19 @@ def linux_store_after_swiotlb_has_copied(m, broken, lucky):
     m.linux_unmap(dma, SIZE, TO)
 
 
+@case("R26")
+def success_although_map_registers_kept_the_last_bytes(m, broken, lucky):
+    """What the failing flush copies out is its result (R26), no use of the data before a flush (R25). No KeFlushIoBuffers is
+    owed for bounce bytes."""
+    a, mdl, length = m.adapter(), m.mdl((BUF, SIZE)), SIZE if lucky else SIZE - 5
+    m.device[:SIZE] = DEVICE
+    elements = m.map_bounced(a, mdl, False, length)
+    m.finish(m.start(a, elements, False))
+    m.fail_flushes = ["bus_error"]
+    m.flush_bounced(a, mdl, False, elements, length, tries=1 if broken else 2)
+    m.complete_irp(mdl, length)
+
+
 @case("R52", party="interface", whole=True, bounce=True)
 def short_write_through_a_bounce_buffer(m, broken, lucky):
     m.whole = broken

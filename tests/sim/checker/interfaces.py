@@ -92,14 +92,15 @@ class Interfaces(Machine):
             result[0] = list(element)
         return [element]
 
-    def flush_bounced(self, adapter, mdl, write, elements, length=None):
-        """FlushAdapterBuffers, and FreeMapRegisters, of the same."""
+    def flush_bounced(self, adapter, mdl, write, elements, length=None, tries=1):
+        """FlushAdapterBuffers, so many times, and FreeMapRegisters of the same."""
         whole = sum(n for _, n in mdl["ranges"])
         args = {"adapter": adapter, "mdl": mdl, "offset": 0, "length": whole if length is None else length}
-        with self.call("FlushAdapterBuffers", **args, write_to_device=write, registers=1) as result:
-            result[0] = self.drain()
-            if not write:
-                self.bounce_out(elements[0][0], length)
+        for _ in range(tries):
+            with self.call("FlushAdapterBuffers", **args, write_to_device=write, registers=1) as result:
+                result[0] = self.drain()
+                if not write:
+                    self.bounce_out(elements[0][0], length)
         with self.call("FreeMapRegisters", adapter=adapter, count=1, registers=1):
             self.bounce_unmap(elements[0][0])
 

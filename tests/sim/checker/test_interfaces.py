@@ -232,6 +232,21 @@ def test_a_transfer_that_is_over_may_wait_for_its_flush_while_another_context_st
     assert check(m.run()) == []
 
 
+def test_bounce_bytes_that_nobody_copies_back_are_proof():
+    for flushed in (False, True):
+        m = Interfaces()
+        a, mdl = m.adapter(), m.mdl((BUF, SIZE))
+        m.device[:SIZE] = DEVICE
+        elements = m.map_bounced(a, mdl, False)
+        m.finish(m.start(a, elements, False))
+        m.flush_bounced(a, mdl, False, elements, tries=int(flushed))
+        found = [finding for finding in check(m.run()) if finding.root]
+        if flushed:
+            assert found == []
+        else:
+            assert rules(found) == ["R24"] and found[0].severity is Severity.SEEN and "never copied out" in found[0].evidence
+
+
 def test_version_3_flush_that_fails():
     for status, wanted in ((0, ["R26"]), (0xC0000185, [])):
         m = Interfaces()
