@@ -153,6 +153,7 @@ MAY_CAUSE: dict[str, frozenset[str]] = {
     "R31": frozenset({"R30", "R32", "R37", "R38"}),
     "R30": frozenset({"R32", "R37", "R38", "R39"}),
     "R28": frozenset({"R24", "R25", "R29", "R32", "R38", "R44"}),
+    "R53": frozenset({"R04", "R25", "R29"}),
     "R29": frozenset({"R03", "R04", "R18", "R24", "R25", "R32", "R44"}),
     "R40": frozenset({"R35"}),
     "R36": frozenset({"R53"}),
