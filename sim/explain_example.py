@@ -73,6 +73,8 @@ def explain_example(scenario: DriverScenario, *, width: int = 160) -> str:
             rule = RULES[number]
             advice = f" What to do: {rule.fix}." if scenario.style == "wdk" else ""  # the calls are the WDK's
             lines += _wrap(f"{number}: {rule.title}.{advice}")
+        for number in sorted(scenario.expect.consequences):
+            lines += _wrap(f"{number} follows from it: {RULES[number].title}.")
     if scenario.source:
         lines += ["", "The pages' rules"]
         for source in scenario.source:
