@@ -5,18 +5,19 @@ The card moves sectors of 512 bytes. A caller asks for less, and the driver maps
 into memory behind the caller's buffer, where a label lies that is written to the card from time to time.
 
 Mechanism: MapTransfer does not look where the MDL ends. Address and length beyond it go on in the memory that happens to
-follow, as far as the page or further, and the device writes there. The next label that is written is half data. Nobody sees
-it if nothing of value lies behind the buffer.
+follow, as far as the page or further, and the device writes there. The next label that is written is half data. If the card's
+data ends with what the caller wants, nothing is overwritten.
 
 Fix: stay inside the MDL. A driver whose card can only move whole sectors reads the last one into a buffer of its own and
 copies.
 """
 
+from ...userdriver.happens import ends_short
 from ..examples import Example, Expect
 from ._adapters import bus_master, finished, take_registers
 
 EXAMPLE = Example(
-    broken=Expect(roots={"R42"}, consequences={"R19"}, severity="corruption possible", corrupts=True),
+    broken=Expect(roots={"R42"}, consequences={"R47"}, severity="corruption seen", corrupts=True),
     lucky=Expect(roots={"R42"}, severity="corruption possible"),
 )
 
@@ -37,21 +38,21 @@ async def move(kernel, device, adapter, mdl, length, write, byte_offset):
         adapter.free_map_registers(base, 1)
 
 
-async def read_beside(kernel, device, length, *, label):
-    """Its caller: reads ``length`` bytes between two writes of the label. ``label``: there is one."""
+async def read_beside(kernel, device, length, *, short):
+    """Its caller: reads ``length`` bytes between two writes of the label. ``short``: the card has no more than LENGTH."""
     adapter, mdls = bus_master(kernel), []
     pool = kernel.ex_allocate_pool(LENGTH + len(LABEL), alignment=4096)
     for start, size in ((pool, LENGTH), (pool + LENGTH, len(LABEL))):
         mdls.append(kernel.io_allocate_mdl(start, size))
         kernel.mm_build_mdl_for_non_paged_pool(mdls[-1])
-    if label:
-        await kernel.cpu.store(pool + LENGTH, LABEL)
-        await move(kernel, device, adapter, mdls[1], len(LABEL), True, LABEL_AT)
+    await kernel.cpu.store(pool + LENGTH, LABEL)
+    await move(kernel, device, adapter, mdls[1], len(LABEL), True, LABEL_AT)
+    if short:
+        await ends_short(device, LENGTH)
     await move(kernel, device, adapter, mdls[0], length, False, 0)
     data = await kernel.cpu.load(pool, LENGTH)
-    if label:
-        await move(kernel, device, adapter, mdls[1], len(LABEL), True, LABEL_AT)
-        device.expect_write(LABEL_AT, LABEL)
+    await move(kernel, device, adapter, mdls[1], len(LABEL), True, LABEL_AT)
+    device.expect_write(LABEL_AT, LABEL)
     for mdl in mdls:
         kernel.io_free_mdl(mdl)
     kernel.ex_free_pool(pool)
@@ -60,12 +61,12 @@ async def read_beside(kernel, device, length, *, label):
 
 
 async def broken(kernel, device):
-    return await read_beside(kernel, device, SECTOR, label=True)
+    return await read_beside(kernel, device, SECTOR, short=False)
 
 
 async def fixed(kernel, device):
-    return await read_beside(kernel, device, LENGTH, label=True)
+    return await read_beside(kernel, device, LENGTH, short=False)
 
 
 async def lucky(kernel, device):
-    return await read_beside(kernel, device, SECTOR, label=False)
+    return await read_beside(kernel, device, SECTOR, short=True)

@@ -122,3 +122,19 @@ def test_what_follows_from_a_wrong_mapping_or_counter():
     m.put(a)
     found = check(m.run())
     assert [finding.rule for finding in roots(found)] == ["R36"] and "R53" in {finding.rule for finding in found}
+
+
+def test_a_write_beyond_the_mdl_is_proof():
+    for lucky in (False, True):
+        m = OrderMachine()
+        a, mdl = m.adapter(), m.mdl((BUF, SIZE))
+        registers = m.allocate(a)
+        m.ke_flush(mdl, True, True)
+        m.map_transfer(a, mdl, 0, SIZE + LINE, False, registers)
+        m.device[: SIZE + LINE] = DEVICE + DEVICE[:LINE]
+        m.finish(m.start(a, [(BUF, SIZE + LINE)], False), residue=LINE if lucky else 0)
+        m.flush_adapter(a, mdl, False, 0, SIZE + LINE, registers=registers)
+        m.free_channel(a)
+        m.put(a)
+        (root,) = roots(check(m.run()))
+        assert root.rule == "R42" and root.severity is (Severity.POSSIBLE if lucky else Severity.SEEN)
