@@ -138,3 +138,16 @@ def test_a_write_beyond_the_mdl_is_proof():
         m.put(a)
         (root,) = roots(check(m.run()))
         assert root.rule == "R42" and root.severity is (Severity.POSSIBLE if lucky else Severity.SEEN)
+
+
+def test_findings_say_where_in_words_that_fit():
+    def missing(case_name, *more):
+        case = next(case for case in CASES if case.name == case_name)
+        (root, *_) = roots(findings(case, True, *more))
+        return root.detail, root.missing
+
+    detail, where = missing("request_completed_in_the_interrupt_routine")
+    assert detail.endswith("it must be called at DISPATCH_LEVEL or below") and "is DISPATCH_LEVEL or below: queue a DPC" in where
+    assert "and the next MapTransferEx at" in missing("mapped_twice_without_a_flush_between")[1]
+    assert "(kmalloc) for the dma_map_single" in missing("buffer_on_the_stack")[1]
+    assert "MmProbeAndLockPages before the MapTransfer" in missing("pages_not_locked")[1]
