@@ -12,15 +12,16 @@ SIM     ?= verilator
 SEED    ?=
 JOBS    ?= 2
 SCENARIO ?=
+METRIC  ?=
 
 OPTIONS := --sim $(SIM) --jobs $(JOBS) $(if $(PAYLOAD),--payload "$(PAYLOAD)") $(if $(CONFIG),--config "$(CONFIG)") $(if $(SEED),--seed $(SEED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim quick test test-all lint format verilog waves gtkwave lock clean
+.PHONY: help setup sim quick test test-all lint format verilog bench synth waves gtkwave lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  variables: PAYLOAD=file SIM=verilator|icarus CONFIG=file.toml SEED=n JOBS=n SCENARIO=name PYTHON=python3.12"
+	@echo "  variables: METRIC=\"name ...\" PAYLOAD=file SIM=verilator|icarus CONFIG=file.toml SEED=n JOBS=n SCENARIO=name PYTHON=python3.12"
 
 setup: $(READY) ## the virtual environment from the lock file (the other targets do it when needed)
 
@@ -55,6 +56,17 @@ format: $(READY) ## let ruff format the sources
 verilog: $(READY) ## Verilog of the SoC and of every block into build/verilog
 	@$(RUN) -m sim verilog $(if $(CONFIG),--config "$(CONFIG)")
 
+bench: $(READY) $(VENV)/ready-bench ## measure every block and the SoC (METRIC="name ..." for some) and draw the curves
+	@$(RUN) -m sim bench $(METRIC)
+
+synth: $(READY) $(VENV)/ready-synth ## area and clock on FPGAs (METRIC="name ..." for some); the first time takes long
+	@$(RUN) -m sim synth $(METRIC)
+
+$(VENV)/ready-%: requirements-%.lock $(READY)
+	@echo "adding the tools of 'make $*' to $(VENV) from $< (once)"
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 waves: $(READY) ## run SCENARIO=name and write its waves with a GTKWave save file
 	@$(RUN) -m sim waves "$(SCENARIO)" $(OPTIONS)
 
@@ -63,6 +75,10 @@ gtkwave: $(READY) ## the same, and open it in GTKWave
 
 lock: ## make requirements.lock anew from pyproject.toml (needs uv)
 	uv pip compile -q pyproject.toml --extra test --generate-hashes --universal --no-header --no-emit-index-url --python-version 3.11 -o requirements.lock
+	for extra in synth bench; do \
+	  uv pip compile -q pyproject.toml --extra $$extra -c requirements.lock --generate-hashes --universal --no-header \
+	    --no-emit-index-url --python-version 3.11 -o requirements-$$extra.lock || exit 1; \
+	done
 
 clean: ## remove build results; the virtual environment stays
 	rm -rf build

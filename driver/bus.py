@@ -6,9 +6,10 @@ board. Addresses are bytes, times are cycles of the SoC clock.
 """
 
 import enum
-from typing import Protocol, runtime_checkable
+from collections.abc import Coroutine
+from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["Attribute", "Bus", "BusError", "BusTimeout", "FlushpointError"]
+__all__ = ["Attribute", "Bus", "BusError", "BusTimeout", "FlushpointError", "Joinable", "Signal"]
 
 
 class FlushpointError(Exception):
@@ -36,6 +37,38 @@ class Attribute(enum.IntEnum):
 
     CACHED = 0b1111
     UNCACHED = 0b0011
+
+
+class Joinable(Protocol):
+    """A coroutine that runs beside its starter."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        ...
+
+    async def join(self, limit: int = ...) -> Any:
+        """Waits for the end; returns the coroutine's result or raises its exception. May be awaited several times.
+
+        Raises :class:`BusTimeout` after ``limit`` cycles (by default :data:`driver.tasks.JOIN_LIMIT`).
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Ends it where it waits; a later :meth:`join` raises :class:`FlushpointError`. Nothing if it has ended."""
+        ...
+
+
+class Signal(Protocol):
+    """Wakes coroutines that wait for something: it has no memory, so a waiter looks at its condition again."""
+
+    def fire(self) -> None:
+        """Wakes everybody who waits now, in the order of their coming."""
+        ...
+
+    async def wait(self, limit: int | None = None) -> bool:
+        """True when fired, False after ``limit`` cycles; None waits for ever (only where somebody is bound to fire)."""
+        ...
 
 
 @runtime_checkable
@@ -75,4 +108,16 @@ class Bus(Protocol):
 
     def now(self) -> int:
         """Cycles since reset."""
+        ...
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], what: str = "", *, service: bool = False) -> Joinable:
+        """Starts ``coroutine`` beside the caller, from the next step of the event loop on.
+
+        ``what`` names it in reports. Its exception waits for :meth:`Joinable.join`. What still runs at the end of a run is
+        cancelled and reported, but for a ``service``, which is expected to run for ever.
+        """
+        ...
+
+    def signal(self) -> Signal:
+        """A new signal of this bus's event loop."""
         ...

@@ -13,6 +13,9 @@
      |    +-- AdapterError                  a DMA adapter, channel, list or common buffer used against its rules
      |    +-- IrpError                      a request completed twice, or without a final status
      |    +-- PoolError                     memory that is not free, not allocated, or freed twice
+     +-- NullError                          a NULL result used without having been tested
+     +-- IrqlError                          a wait, or a change of IRQL, that would stop a real machine
+     +-- ContextError                       an execution context that stopped the machine: a storm, a deadlock
      +-- MaintenanceError                   the maintenance unit reported an error, or stopped before the end
      +-- DeviceError                        the device or the DMA engine reported an error for a transfer
 
@@ -29,11 +32,14 @@ __all__ = [
     "ArgumentError",
     "BusError",
     "BusTimeout",
+    "ContextError",
     "DeviceError",
     "FlushpointError",
     "IrpError",
+    "IrqlError",
     "MaintenanceError",
     "MdlError",
+    "NullError",
     "PlatformError",
     "PoolError",
     "check_flag",
@@ -64,6 +70,19 @@ class IrpError(ArgumentError):
 
 class PoolError(ArgumentError):
     """Memory is exhausted, not allocated, or freed twice."""
+
+
+class NullError(FlushpointError):
+    """A NULL result is used as if it were something. The text names the call that returned it."""
+
+
+class IrqlError(FlushpointError):
+    """A wait at an IRQL where waiting stops a real machine for ever, or IRQLs raised and lowered out of order. The text names
+    call, level and rule."""
+
+
+class ContextError(FlushpointError):
+    """An execution context stopped the machine: an interrupt storm, a deadlock between interrupt levels."""
 
 
 class MaintenanceError(FlushpointError):

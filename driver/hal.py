@@ -5,12 +5,14 @@ It knows which cache work a flush becomes (:mod:`driver.platform`), how the DMA 
 channel is programmed. It does not know what a driver is.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .architecture import DmaDirection, SyncStep, linux_architecture, split_edges
 from .bus import Bus, BusTimeout
 from .errors import DeviceError, check_integer, check_type
-from .maintenance import CacheMaintenance
+from .maintenance import CacheMaintenance, Op, Target
 from .memory import MemoryPool
 from .platform import FlushCall, Platform, flush_table
 from .registers import IRQ, Registers
@@ -60,6 +62,7 @@ class Hal:
         self.pool = MemoryPool(platform.memory_base, platform.memory_size, reserve=reserve)
         self.flushes = flush_table(platform.options)
         self._uncached: list[tuple[int, int]] = []
+        self._numbers = itertools.count(1)
         self._engine = Serial(bus, "the flush of the DMA engine")
 
     async def enable_interrupts(self) -> None:
@@ -67,6 +70,10 @@ class Hal:
         await self.regs.sys.irq_enable.write(enable=(1 << IRQ.WIDTH) - 1)
 
     # -- caches ----------------------------------------------------------------------------------------------------
+
+    def number(self) -> int:
+        """The next object number of this machine: devices, buffers and pools of the Linux interface share one sequence."""
+        return next(self._numbers)
 
     async def flush_caches(self, call: FlushCall, ranges: Sequence[Sequence[int]]) -> None:
         """The cache work that ``call`` owes over ``ranges`` on this platform.
@@ -77,14 +84,43 @@ class Hal:
         """
         check_type("call", call, FlushCall)
         if call is not FlushCall.UNCACHE:
-            if self.platform.coherent:
-                return
-            ranges = [(address, length) for address, length in ranges if not self.is_uncached(address, length)]
-        if not ranges:
-            return
-        step = self.platform.line_bytes if self.platform.options.line_loop else None
+            ranges = self._cached(ranges)
         for cache_step in self.flushes[call]:
-            await self.maintenance.run(cache_step.op, ranges, cache_step.target, requested_by="hal", step=step)
+            await self._maintain(cache_step.op, ranges, cache_step.target)
+
+    async def sync(self, steps: Sequence[SyncStep], ranges: Sequence[Sequence[int]]) -> None:
+        """The cache work of one call of the Linux DMA API (a cell of :mod:`driver.architecture`) over ``ranges``.
+
+        Nothing on a coherent platform, and for ranges in memory that is only accessed uncached.
+        """
+        ranges = self._cached(ranges)
+        for step in steps:
+            if not step.keep_edges:
+                await self._maintain(step.op, ranges, step.target)
+                continue
+            split = [split_edges(address, length, self.platform.line_bytes) for address, length in ranges]
+            await self._maintain(Op.CLEAN_INVALIDATE, [edge for edges, _ in split for edge in edges], step.target)
+            await self._maintain(step.op, [middle for _, middles in split for middle in middles], step.target)
+
+    async def sync_for_device(self, direction: DmaDirection, ranges: Sequence[Sequence[int]]) -> None:
+        """``arch_sync_dma_for_device``: the streaming mapping goes to the device."""
+        await self.sync(linux_architecture(self.platform.options.architecture).for_device[direction], ranges)
+
+    async def sync_for_cpu(self, direction: DmaDirection, ranges: Sequence[Sequence[int]]) -> None:
+        """``arch_sync_dma_for_cpu``: the streaming mapping comes back to the CPU."""
+        if self.platform.options.speculates:
+            await self.sync(linux_architecture(self.platform.options.architecture).for_cpu[direction], ranges)
+
+    def _cached(self, ranges: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+        """The ranges that flushes have to look at."""
+        if self.platform.coherent:
+            return []
+        return [(address, length) for address, length in ranges if not self.is_uncached(address, length)]
+
+    async def _maintain(self, op: Op, ranges: Sequence[Sequence[int]], target: Target) -> None:
+        if ranges:
+            step = self.platform.line_bytes if self.platform.options.line_loop else None
+            await self.maintenance.run(op, ranges, target, requested_by="hal", step=step)
 
     def set_uncached(self, address: int, length: int, uncached: bool) -> None:
         """Keeps the books of which ranges the CPU accesses uncached only."""

@@ -4,16 +4,20 @@
 An operation returns when the maintenance unit reports *done*: the lines are in the state the operation promises, and memory (the
 point of coherency) has answered all write-backs. The hardware's unit is the line: a range touches each line that holds
 one of its bytes, so an invalidate also drops a neighbour's bytes in the first and last line.
+
+:meth:`CacheMaintenance.post` gives a command and does not wait; :meth:`CacheMaintenance.barrier` does. The unit takes one command
+at a time, so any later operation waits for a posted one first.
 """
 
 import enum
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from .bus import Bus, BusTimeout
 from .errors import ArgumentError, MaintenanceError, check_integer, check_type
 from .registers import IRQ, Registers
 from .serial import Serial
-from .trace import Trace
+from .trace import Call, Trace
 
 __all__ = ["CacheMaintenance", "Op", "Target"]
 
@@ -63,6 +67,7 @@ class CacheMaintenance:
         self._bus, self._regs, self._trace, self._limit = bus, regs, trace, limit
         self.line_bytes = line_bytes
         self._serial = Serial(bus, "the maintenance unit")
+        self._posted: tuple[Call, Op, int] | None = None  # given and not waited for
 
     async def line(self, op: Op, address: int, target: Target = Target.D) -> None:
         """Maintains the one line that holds ``address``, whatever its size. Logged with a length of one byte."""
@@ -115,18 +120,57 @@ class CacheMaintenance:
         BusTimeout
             If the unit is not done after ``limit`` cycles; it is told to abort first.
         """
-        check_type("op", op, Op)
-        check_type("target", target, Target)
         if requested_by not in ("driver", "hal"):
             raise ArgumentError(f"requested_by must be 'driver' or 'hal', not {requested_by!r}")
-        if step is not None:
-            check_integer("line_bytes", step, 1, 4096)
-        pairs = None if ranges is None else [_pair(item) for item in ranges]
-        log = None if pairs is None else [list(pair) for pair in pairs]
-        with self._trace.call("CacheMaintenance", op=op.label, target=target.label, ranges=log, requested_by=requested_by):
+        pairs = _checked(op, ranges, target, step)
+        with self._trace.call("CacheMaintenance", **_shown(op, pairs, target), requested_by=requested_by):
             async with self._serial:
+                await self._finish()
                 for scope, address, length in self._commands(pairs, step, _scope):
                     await self._command(op, scope, address, length, target)
+
+    async def post(
+        self, op: Op, ranges: Sequence[Sequence[int]] | None, target: Target = Target.D, *, step: int | None = None
+    ) -> None:
+        """Gives the command and returns when the unit has taken it; it is complete after :meth:`barrier`.
+
+        In the call log the operation ends where something has waited for it. Of several ranges (or lines) only the last command
+        is left running. Parameters and errors as :meth:`run`; errors of the operation itself are raised by whatever waits for it.
+        """
+        pairs = _checked(op, ranges, target, step)
+        async with self._serial:
+            await self._finish()
+            call = self._trace.call("CacheMaintenance", **_shown(op, pairs, target), requested_by="driver")
+            call.context.calls.remove(call.number)  # what follows is not part of it
+            try:
+                commands = list(self._commands(pairs, step, _RANGE))
+                for scope, address, length in commands[:-1]:
+                    await self._command(op, scope, address, length, target)
+                scope, address, length = commands[-1]
+                await self._give(op, scope, address, length, target)
+            except BaseException as error:
+                self._trace.end(call, error)
+                raise
+            self._posted = call, op, address
+
+    async def barrier(self) -> None:
+        """Waits for the operation that :meth:`post` left running; nothing, not even a bus access, if there is none.
+
+        Raises :class:`MaintenanceError` and :class:`BusTimeout` as :meth:`run`.
+        """
+        async with self._serial:
+            await self._finish()
+
+    async def _finish(self) -> None:
+        if self._posted is None:
+            return
+        (call, op, address), self._posted = self._posted, None
+        try:
+            await self._wait(op, address)
+        except BaseException as error:
+            self._trace.end(call, error)
+            raise
+        self._trace.end(call, None)
 
     @staticmethod
     def _commands(pairs: list[tuple[int, int]] | None, step: int | None, scope: int) -> Iterable[tuple[int, int, int]]:
@@ -141,6 +185,10 @@ class CacheMaintenance:
                     yield _LINE, line, 0
 
     async def _command(self, op: Op, scope: int, address: int, length: int, target: Target) -> None:
+        await self._give(op, scope, address, length, target)
+        await self._wait(op, address)
+
+    async def _give(self, op: Op, scope: int, address: int, length: int, target: Target) -> None:
         maint = self._regs.maint
         await maint.status.clear()
         if scope != _EVERYTHING:
@@ -148,6 +196,9 @@ class CacheMaintenance:
         if scope == _RANGE:
             await maint.length.write(length)
         await maint.cmd.write(op=int(op), scope=scope, target=int(target))
+
+    async def _wait(self, op: Op, address: int) -> None:
+        maint = self._regs.maint
         try:
             await self._bus.wait_interrupt(1 << IRQ.MAINT, self._limit, f"cache maintenance ({op.label} at {address:#010x})")
         except BusTimeout:
@@ -161,6 +212,19 @@ class CacheMaintenance:
             reason = "was aborted" if status.aborted else "got a bus error on a write-back, or was started while busy"
             at = "" if where is None else f"; the D-cache latched the line at {where:#010x}"
             raise MaintenanceError(f"Cache maintenance ({op.label} at {address:#010x}) {reason}{at}", where)
+
+
+def _checked(op: Op, ranges: Sequence[Sequence[int]] | None, target: Target, step: int | None) -> list[tuple[int, int]] | None:
+    check_type("op", op, Op)
+    check_type("target", target, Target)
+    if step is not None:
+        check_integer("line_bytes", step, 1, 4096)
+    return None if ranges is None else [_pair(item) for item in ranges]
+
+
+def _shown(op: Op, pairs: list[tuple[int, int]] | None, target: Target) -> dict[str, Any]:
+    log = None if pairs is None else [list(pair) for pair in pairs]
+    return {"op": op.label, "target": target.label, "ranges": log}
 
 
 def _pair(item: Sequence[int]) -> tuple[int, int]:

@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from .architecture import ARCHITECTURE_NAMES
 from .bus import Bus
 from .errors import PlatformError, check_flag, check_integer, check_type
 from .maintenance import Op, Target
 from .registers import Registers
 
-__all__ = ["FLUSH_TABLE", "CacheStep", "FlushCall", "HalOptions", "Platform", "flush_table"]
+__all__ = ["BOUNCE_MODES", "FLUSH_TABLE", "CacheStep", "FlushCall", "HalOptions", "Platform", "flush_table"]
+
+#: Values of :attr:`HalOptions.bounce`.
+BOUNCE_MODES = ("needed", "unaligned", "always")
 
 
 class FlushCall(enum.Enum):
@@ -32,6 +36,9 @@ class FlushCall(enum.Enum):
     MAP_EX_READ = "v3 MapTransferEx, device-to-memory"
     FLUSH_EX_READ = "v3 FlushAdapterBuffersEx, after device-to-memory"
     UNCACHE = "AllocateCommonBuffer(CacheEnabled=FALSE): the range changes its attribute"
+    BOUNCE_TO_DEVICE = "bounce bytes, before memory-to-device"
+    BOUNCE_FROM_DEVICE = "bounce bytes, before device-to-memory"
+    BOUNCE_TO_CPU = "bounce bytes, before they are copied back"
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,9 @@ FLUSH_TABLE: Mapping[FlushCall, tuple[CacheStep, ...]] = MappingProxyType(
         FlushCall.MAP_EX_READ: (_CLEAN_DROP,),
         FlushCall.FLUSH_EX_READ: (_DROP,),
         FlushCall.UNCACHE: (_CLEAN_DROP,),
+        FlushCall.BOUNCE_TO_DEVICE: (_CLEAN_D,),
+        FlushCall.BOUNCE_FROM_DEVICE: (CacheStep(Op.CLEAN_INVALIDATE, Target.D),),
+        FlushCall.BOUNCE_TO_CPU: (CacheStep(Op.INVALIDATE, Target.D),),
     }
 )
 
@@ -73,7 +83,16 @@ class HalOptions:
     invalidate_after_read : v1/v2 FlushAdapterBuffers and PutScatterGatherList also invalidate the buffer after a
         device-to-memory transfer, so that lines a speculating CPU filled meanwhile are dropped. Off: to the letter of v1/v2.
     clean_before_read : v3 MapTransferEx also cleans and invalidates before a device-to-memory transfer. Off: to the letter
-        of v3. (The table has the row; the v3 interface is not built yet.)
+        of v3.
+    architecture : whose tables the HAL follows: ``"wdk"`` (the platform table of this module), or for the Linux DMA API
+        ``"arm"``, ``"arm64"``, ``"riscv"``, ``"mips"`` (:mod:`driver.architecture`).
+    speculates : the CPU may fill lines nobody asked for, so that Linux invalidates after a transfer, too.
+    bounce : when a transfer goes through a bounce buffer: ``"needed"`` (the device does not reach the buffer, or takes one
+        contiguous range and the buffer is in pieces), ``"unaligned"`` (also when a device-to-memory buffer does not begin and
+        end on a line), ``"always"``.
+    bounce_bytes : most bytes of bounce buffers that one owner holds at a time.
+    bounce_copies_whole : device-to-memory bounce buffers begin with whatever was there and are copied back whole. A device that
+        writes less then changes bytes it never wrote (rule R52).
     line_loop : flushes walk the buffer in software, by the assumed line size, instead of giving the hardware a range.
     maintenance_limit : cycles to wait for one maintenance command.
     drain_limit : cycles to wait for one flush of the DMA engine; above the engine's own ``dma.flush_timeout``.
@@ -82,12 +101,21 @@ class HalOptions:
     invalidate_after_read: bool = True
     clean_before_read: bool = True
     line_loop: bool = False
+    architecture: str = "wdk"
+    speculates: bool = True
+    bounce: str = "needed"
+    bounce_bytes: int = 64 * 1024
+    bounce_copies_whole: bool = False
     maintenance_limit: int = 1_000_000
     drain_limit: int = 1_000_000
 
     def __post_init__(self) -> None:
-        for name in ("invalidate_after_read", "clean_before_read", "line_loop"):
+        for name in ("invalidate_after_read", "clean_before_read", "line_loop", "speculates", "bounce_copies_whole"):
             check_flag(f"HalOptions.{name}", getattr(self, name), error=PlatformError)
+        for name, known in (("architecture", ARCHITECTURE_NAMES), ("bounce", BOUNCE_MODES)):
+            if getattr(self, name) not in known:
+                raise PlatformError(f"HalOptions.{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        check_integer("HalOptions.bounce_bytes", self.bounce_bytes, 0, 1 << 32, error=PlatformError)
         for name in ("maintenance_limit", "drain_limit"):
             check_integer(f"HalOptions.{name}", getattr(self, name), 1, 1 << 40, error=PlatformError)
 
@@ -171,11 +199,20 @@ class Platform:
         """Whether ``[address, address + length)`` lies in the memory window."""
         return self.memory_base <= address and address + length <= self.memory_base + self.memory_size
 
+    def reach_end(self, width: int | None) -> int:
+        """The first address that a device with ``width`` address bits does not reach; None reaches all of memory.
+
+        The device reaches the first ``2**width`` bytes of the memory window, as behind a bus offset.
+        """
+        end = self.memory_base + self.memory_size
+        return end if width is None else min(end, self.memory_base + (1 << width))
+
     def record(self) -> dict[str, Any]:
         """The part of a run's ``platform.json`` that says what the HAL was told."""
         return {
             "coherent_flag": self.coherent,
             "assumed_line_bytes": self.line_bytes,
             "hal": dataclasses.asdict(self.options),
+            "architecture": self.options.architecture,
             "memory": [self.memory_base, self.memory_size],
         }

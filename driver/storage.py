@@ -35,6 +35,7 @@ from .maintenance import Op
 from .storage_device import DESCRIPTOR_BYTES, PIO_READ, PIO_WRITE, Path, StorageHardware, StorageOptions, Transfer
 from .trace import driver_source
 from .wdk import (
+    DISPATCH_LEVEL,
     NTSTATUS,
     CommonBuffer,
     DeviceObject,
@@ -253,13 +254,16 @@ class StorageDriver(StorageHardware):
             return flush
 
         async def release() -> None:
-            if adapter.master:
-                adapter.free_map_registers(t.map_registers, t.map_registers.count)  # P3
-            else:
-                await adapter.free_adapter_channel()  # P3
+            with self.kernel.raised(DISPATCH_LEVEL):
+                if adapter.master:
+                    adapter.free_map_registers(t.map_registers, t.map_registers.count)  # P3
+                else:
+                    await adapter.free_adapter_channel()  # P3
 
         failures: list[Exception] = []
-        status = await adapter.allocate_adapter_channel(self.device_object, adapter.map_registers, adapter_control, t)  # P2
+        count = adapter.map_registers
+        with self.kernel.raised(DISPATCH_LEVEL):
+            status = await adapter.allocate_adapter_channel(self.device_object, count, adapter_control, t)  # P2
         if status != NTSTATUS.STATUS_SUCCESS:
             t.fail(status, "the adapter has too few map registers")
             return
@@ -306,13 +310,16 @@ class StorageDriver(StorageHardware):
             except (BusError, BusTimeout, DeviceError) as error:
                 failures.append(error)
 
-        status = await adapter.get_scatter_gather_list(self.device_object, t.mdl, va, t.length, list_control, t, t.write)  # P2
+        device = self.device_object
+        with self.kernel.raised(DISPATCH_LEVEL):
+            status = await adapter.get_scatter_gather_list(device, t.mdl, va, t.length, list_control, t, t.write)  # P2
         if status != NTSTATUS.STATUS_SUCCESS:
             t.fail(status, "the adapter has too few map registers")
             return
 
         async def put() -> bool:
-            await adapter.put_scatter_gather_list(t.scatter_gather, t.write)  # T4
+            with self.kernel.raised(DISPATCH_LEVEL):
+                await adapter.put_scatter_gather_list(t.scatter_gather, t.write)  # T4
             return bool(t.scatter_gather.flushed)
 
         if len(t.ranges) * DESCRIPTOR_BYTES > block.length:
@@ -339,6 +346,8 @@ class StorageDriver(StorageHardware):
         cached = t.path == Path.COMMON_BUFFER_CACHED
         if cached not in self._buffers:
             made = await adapter.allocate_common_buffer(self.options.common_buffer_bytes, cached)
+            if not made:
+                raise DeviceError("there is no memory for a common buffer")
             mdl = self.kernel.io_allocate_mdl(made.virtual_address, made.length)
             self.kernel.mm_build_mdl_for_non_paged_pool(mdl)
             self._buffers[cached] = made, mdl

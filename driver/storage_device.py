@@ -147,14 +147,20 @@ class StorageHardware:
                 dma_channel=self.options.channel,
                 maximum_length=self.options.maximum_length,
             )
-            self._adapters[master], _ = self.kernel.io_get_dma_adapter(self.device_object, description)
+            adapter, _ = self.kernel.io_get_dma_adapter(self.device_object, description)
+            if not adapter:
+                raise DeviceError(f"there is no DMA adapter of version {self.options.version}")
+            self._adapters[master] = adapter
         return self._adapters[master]
 
     async def _descriptor_block(self) -> CommonBuffer:
         """Uncached memory for the bus master's descriptors: no flush is ever owed for them."""
         if self._descriptors is None:
             adapter = self._adapter(True)
-            self._descriptors = await adapter.allocate_common_buffer(self.options.descriptors * DESCRIPTOR_BYTES, False)
+            made = await adapter.allocate_common_buffer(self.options.descriptors * DESCRIPTOR_BYTES, False)
+            if not made:
+                raise DeviceError("there is no memory for the descriptors")
+            self._descriptors = made
         return self._descriptors
 
     async def _start_channel(self, t: Transfer) -> None:

@@ -8,16 +8,19 @@ tail is read with narrower beats, so that no byte counts as read that the driver
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
-from cocotb.triggers import First, Lock, Timer
+import cocotb
+from cocotb.triggers import Event, First, Lock, Timer
 from cocotbext.axi import AxiBus, AxiMaster, AxiMasterRead, AxiReadBus
 
 from driver.bus import Attribute, BusError, BusTimeout
+from driver.execution import ExecutionContext, current
+from driver.tasks import SpawnedTask
 from driver.trace import caller_site
 
-__all__ = ["AxiCpu", "PERIOD_NS"]
+__all__ = ["AxiCpu", "AxiSignal", "PERIOD_NS"]
 
 PERIOD_NS = 10
 _RESPONSES = ("OKAY", "EXOKAY", "SLVERR", "DECERR")
@@ -30,7 +33,9 @@ class AxiCpu:
     ----------
     sites : list of ``(file, line, function)``; tag *n* of an access is ``sites[n - 1]``, tag 0 the test harness.
     accesses : CPU bus accesses so far, of the driver only (one per call that reaches the bus).
-    idle_cycles, idle_seconds : simulated cycles and wall time spent inside :meth:`wait_interrupt`.
+    idle_cycles, idle_seconds : simulated cycles and wall time that the driver's main coroutine spent inside
+        :meth:`wait_interrupt`.
+    interrupt_delay : cycles between a level that is waited for and the moment that the waiter gets on; 0 after :meth:`begin`.
     """
 
     def __init__(self, dut: Any, data_bytes: int):
@@ -42,20 +47,24 @@ class AxiCpu:
         self._lock = Lock()
         self._tags: dict[tuple[str, int, str], int] = {}
         self.sites: list[tuple[str, int, str]] = []
-        self._harness = 0
+        self._harness: list[ExecutionContext | None] = []
+        self._tasks: list[SpawnedTask] = []
         self._epoch = 0
         self.accesses = 0
         self.idle_cycles = 0
         self.idle_seconds = 0.0
+        self.interrupt_delay = 0
 
     def begin(self, epoch_ns: int) -> None:
-        """Starts a new run: cycle 0 is the clock edge at ``epoch_ns``; the sites start afresh."""
+        """Starts a new run: cycle 0 is the clock edge at ``epoch_ns``; the sites start afresh, no task of before is left."""
+        self.cancel_tasks()
         self._epoch = epoch_ns
         self._tags.clear()
         self.sites = []
         self.accesses = 0
         self.idle_cycles = 0
         self.idle_seconds = 0.0
+        self.interrupt_delay = 0
 
     @property
     def epoch_ns(self) -> int:
@@ -64,15 +73,34 @@ class AxiCpu:
 
     @contextlib.contextmanager
     def harness(self) -> Iterator[None]:
-        """Accesses inside the block are the test harness's: tag 0, not counted."""
-        self._harness += 1
+        """Accesses inside the block are the test harness's: tag 0, not counted. Those of other contexts meanwhile are not."""
+        context = current()
+        self._harness.append(context)
         try:
             yield
         finally:
-            self._harness -= 1
+            self._harness.remove(context)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], what: str = "", *, service: bool = False) -> SpawnedTask:
+        spawned = SpawnedTask(coroutine, what, AxiSignal(), service=service)
+        spawned.stop = cocotb.start_soon(spawned.run()).cancel
+        self._tasks = [task for task in self._tasks if not task.done]
+        self._tasks.append(spawned)
+        return spawned
+
+    def signal(self) -> "AxiSignal":
+        return AxiSignal()
+
+    def cancel_tasks(self) -> list[str]:
+        """Cancels what still runs beside the main coroutine; the names of those that should have ended."""
+        left = [task for task in self._tasks if not task.done]
+        for task in left:
+            task.cancel()
+        self._tasks = []
+        return [task.what for task in left if not task.service]
 
     def _tag(self) -> int:
-        if self._harness:
+        if self._harness and current() in self._harness:
             return 0
         self.accesses += 1
         site = caller_site()
@@ -122,15 +150,19 @@ class AxiCpu:
     async def wait_interrupt(self, mask: int, limit: int, what: str) -> int:
         irq = self._dut.irq
         start_cycle, start = self.now(), time.perf_counter()
+        counts = current() is None
         try:
             timeout = Timer(max(1, limit) * PERIOD_NS, "ns")
             while not (level := int(irq.value) & mask):
                 if await First(irq.value_change, timeout) is timeout:
                     raise BusTimeout(what, limit)
+                if self.interrupt_delay and int(irq.value) & mask:
+                    await self.delay(self.interrupt_delay)
             return level
         finally:
-            self.idle_cycles += self.now() - start_cycle
-            self.idle_seconds += time.perf_counter() - start
+            if counts:
+                self.idle_cycles += self.now() - start_cycle
+                self.idle_seconds += time.perf_counter() - start
 
     async def delay(self, cycles: int) -> None:
         if cycles > 0:
@@ -161,3 +193,21 @@ class AxiCpu:
         if answer.resp >= 2:
             raise BusError(what, address, _RESPONSES[answer.resp])
         return bytes(answer.data)
+
+
+class AxiSignal:
+    """:class:`driver.bus.Signal` of cocotb's event loop."""
+
+    def __init__(self) -> None:
+        self._event = Event()
+
+    def fire(self) -> None:
+        self._event.set()
+        self._event.clear()
+
+    async def wait(self, limit: int | None = None) -> bool:
+        fired = self._event.wait()
+        if limit is None:
+            await fired
+            return True
+        return await First(fired, Timer(max(1, limit) * PERIOD_NS, "ns")) is fired

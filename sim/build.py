@@ -22,7 +22,7 @@ from rtl.config import SocConfig
 from . import toolchain
 from .hdl import testbench_verilog
 
-__all__ = ["BuildError", "Mutation", "Model", "build_model"]
+__all__ = ["BuildError", "Mutation", "Model", "build_model", "build_verilator"]
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = Path("build") / "models"
@@ -145,7 +145,7 @@ def build_model(
         (work / "layout.json").write_text(json.dumps(bench.layout, indent=1))
         (work / "config.json").write_text(json.dumps(config.to_dict(), indent=1))
         if simulator == "verilator":
-            _build_verilator(work, bench.ports, kind)
+            build_verilator(work, bench.ports, kind)
         else:
             _build_icarus(work, waves)
         (work / "complete").write_text(name + "\n")
@@ -163,7 +163,8 @@ def _run(command: list[str], work: Path, environment: dict[str, str]) -> None:
         raise BuildError(f"{command[0]} failed with exit code {done.returncode}; the end of {work / 'build.log'}:\n{tail}")
 
 
-def _build_verilator(work: Path, ports: list[str], waves: str) -> None:
+def build_verilator(work: Path, ports: list[str], waves: str) -> None:
+    """Verilates and compiles ``testbench.v`` in ``work`` (top module :data:`TOP`) with those ports visible to cocotb."""
     import cocotb_tools.config
 
     # Only the testbench's ports are visible to VPI: making everything public costs 5 to 10 times the speed.

@@ -18,19 +18,19 @@ from driver.trace import library_folder
 
 from .bfm import PERIOD_NS
 from .checker import check
-from .reference import ReferenceModel
+from .hardware import differences
 from .report.result import Result
-from .scenarios import Expectation, Scenario, catalogue
+from .scenarios import AnyScenario, DriverScenario, Expectation, Scenario, everything
 from .scenarios.context import Context
 from .scenarios.expect import differing
-from .scenarios.layout import Images, images, make_setting, scenario_seed
+from .scenarios.layout import images, make_setting, scenario_seed
 from .scenarios.stories import STORIES
+from .userdriver.example import run_example
 
 __all__ = ["execute", "run_scenario"]
 
 library_folder(__file__)
 
-_MAX_MISMATCHES = 5
 #: A scenario that takes longer hangs; the slowest of the catalogue take a tenth.
 _STORY_CYCLES, _STORY_CYCLES_PER_BYTE = 50_000, 64
 
@@ -48,7 +48,7 @@ async def execute(tb: Any, arguments: Mapping[str, Any]) -> None:
             put({"start": name})
             result = await run_scenario(
                 tb,
-                catalogue()[name],
+                everything()[name],
                 payload,
                 seed=arguments["seed"],
                 quick=arguments["quick"],
@@ -70,9 +70,11 @@ async def _in_time(story: Any, size: int) -> Any:
 
 
 async def run_scenario(
-    tb: Any, scenario: Scenario, payload: bytes, *, seed: int, quick: bool, keep: bool, folder: Path
+    tb: Any, scenario: AnyScenario, payload: bytes, *, seed: int, quick: bool, keep: bool, folder: Path
 ) -> Result:
     """Runs one scenario on a testbench and gives its verdicts; never raises for what the scenario does."""
+    if isinstance(scenario, DriverScenario):
+        return await run_example(tb, scenario, payload, seed=seed, keep=keep, folder=folder)
     start = time.perf_counter()
     own_seed = scenario_seed(seed, scenario)
     result = Result(
@@ -112,7 +114,7 @@ async def run_scenario(
         result.costs = {name: cost for name, cost in context.costs.items() if cost["calls"]}
         if received is not None:
             _judge_bytes(result, expectation, received)
-        _judge_hardware(result, tb, filled)
+        result.hardware = differences(tb, filled.memory, filled.device)
         _judge_driver(result, tb)
         _judge_cost(result, scenario)
         result.unexpected += context.problems
@@ -147,24 +149,6 @@ def _judge_bytes(result: Result, expectation: Expectation, received: bytes) -> N
     text = expectation.judge(received)
     if text:
         result.unexpected.append(text)
-
-
-def _judge_hardware(result: Result, tb: Any, filled: Images) -> None:
-    """The reference model's predictions against what the hardware holds, at each maintenance completion and at the end."""
-    model = ReferenceModel(tb.config, filled.memory, filled.device)
-    mismatches: list[Any] = []
-    position = 0
-    for count, snapshot in tb.maintenance_snapshots:
-        model.apply(tb.events[position:count])
-        position = count
-        mismatches += model.compare(snapshot)
-    model.apply(tb.events[position:])
-    mismatches += model.compare(tb.snapshot)
-    # What the events broke comes first: a wrong byte at the end is its consequence.
-    texts = list(dict.fromkeys(str(mismatch) for mismatch in [*model.mismatches, *mismatches]))
-    result.hardware = texts[:_MAX_MISMATCHES]
-    if len(texts) > _MAX_MISMATCHES:
-        result.hardware.append(f"and {len(texts) - _MAX_MISMATCHES} more")
 
 
 def _judge_driver(result: Result, tb: Any) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 
 from rtl.config import SocConfig
 
-from .scenarios import Expectation, Scenario
+from .explain_example import explain_example
+from .scenarios import AnyScenario, DriverScenario, Expectation, Scenario
 from .scenarios.layout import make_setting
 from .scenarios.model import COHERENT, DISCIPLINES, MODES, ROWS, VALUES
 from .scenarios.outcome import DISCIPLINES as OUTCOME_DISCIPLINES
@@ -238,8 +239,10 @@ def steps(scenario: Scenario) -> list[str]:
     return list(_STORIES[scenario.story](scenario))
 
 
-def explain(scenario: Scenario) -> str:
-    """The whole explanation as text."""
+def explain(scenario: AnyScenario, *, width: int = 160) -> str:
+    """The whole explanation as text; ``width`` is what two drivers side by side may take."""
+    if isinstance(scenario, DriverScenario):
+        return explain_example(scenario, width=width)
     lines = [scenario.name, "", f"  {ROWS[scenario.row]}", f"  {MODES[scenario.mode]}; {scenario.platform} platform"]
     discipline = DISCIPLINES.get(scenario.discipline)
     if scenario.row == "outcome" and scenario.discipline in OUTCOME_DISCIPLINES:

@@ -13,12 +13,21 @@ from pathlib import Path
 
 from rtl.config import SocConfig
 
-from .scenarios import Scenario, select
+from .scenarios import AnyScenario, select
 from .scenarios.layout import check_fit, fitting
 from .scenarios.model import COHERENT, NON_COHERENT
 from .toolchain import SIMULATORS
 
-__all__ = ["DEFAULT_PAYLOAD", "MAX_PAYLOAD", "OptionError", "RunOptions", "prepare"]
+__all__ = [
+    "DEFAULT_PAYLOAD",
+    "MAX_PAYLOAD",
+    "OptionError",
+    "RunOptions",
+    "check_folder",
+    "integer_option",
+    "prepare",
+    "read_payload",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 #: A text of the repository, larger than the D-cache and at most 16 KiB: corruption in it is easy to see.
@@ -35,7 +44,7 @@ class OptionError(ValueError):
 class RunOptions:
     """A run, ready to start. ``configs`` maps platforms to hardware; ``scenarios`` are in catalogue order."""
 
-    scenarios: tuple[Scenario, ...]
+    scenarios: tuple[AnyScenario, ...]
     configs: dict[str, SocConfig]
     payload: bytes
     payload_name: str
@@ -48,7 +57,7 @@ class RunOptions:
     results: Path = Path("build") / "sim"
 
 
-def _integer(name: str, value: int | str, low: int, high: int) -> int:
+def integer_option(name: str, value: int | str, low: int, high: int) -> int:
     """The number that a command line's text stands for (decimal, or hexadecimal with 0x)."""
     number: object = value
     if isinstance(value, str):
@@ -134,8 +143,8 @@ def prepare(
     OptionError, UnknownScenario, ConfigError
         If an option breaks its rule.
     """
-    seed = _integer("seed", seed, 0, (1 << 32) - 1)
-    jobs = _integer("jobs", jobs, 1, _MAX_JOBS)
+    seed = integer_option("seed", seed, 0, (1 << 32) - 1)
+    jobs = integer_option("jobs", jobs, 1, _MAX_JOBS)
     if simulator not in SIMULATORS:
         raise OptionError(f"simulator must be one of {', '.join(SIMULATORS)}, not {simulator!r}")
     scenarios = select(names)

@@ -5,6 +5,7 @@ A session (one simulator process) works through a list of scenarios and appends 
 side reads as it grows. If a session dies, the scenario it was in is an error and the rest goes to a new session.
 """
 
+import hashlib
 import json
 import multiprocessing
 import threading
@@ -18,19 +19,20 @@ from typing import Any
 
 from rtl.config import SocConfig
 
-from .build import Model, Mutation, build_model
+from .build import ROOT, Model, Mutation, build_model
 from .options import RunOptions
 from .report.result import Result
-from .scenarios import Scenario
+from .scenarios import AnyScenario
 from .scenarios.layout import scenario_seed
 from .scenarios.model import size_bytes
 from .simulator import SessionError, run_session
 
-__all__ = ["RunSummary", "Watcher", "run"]
+__all__ = ["RunSummary", "Watcher", "run", "sources_digest"]
 
 _POLL_SECONDS = 0.1
 #: Wall time of one scenario on top of its bytes, as a session plans it (only the balance of the sessions depends on it).
 _BASE_COST = 2000
+_PATIENCE = 300.0
 
 
 class Watcher:
@@ -48,12 +50,14 @@ class Watcher:
 
 @dataclass
 class RunSummary:
-    """All results, and what the whole run took (seconds of wall time)."""
+    """All results, and what the whole run took (seconds of wall time). ``sources`` changes with any source of hardware, driver or
+    testbench (:func:`sources_digest`)."""
 
     results: list[Result]
     build_seconds: float = 0.0
     run_seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
+    sources: str = ""
 
     @property
     def passed(self) -> bool:
@@ -85,11 +89,11 @@ class _Session:
     """Scenarios of one platform for one simulator process."""
 
     platform: str
-    scenarios: list[Scenario]
+    scenarios: list[AnyScenario]
     number: int
 
 
-def cost(scenario: Scenario, config: SocConfig, payload_bytes: int, quick: bool) -> int:
+def cost(scenario: AnyScenario, config: SocConfig, payload_bytes: int, quick: bool) -> int:
     """A guess of what a scenario costs, in no unit: for an even distribution only."""
     return _BASE_COST + size_bytes(scenario.size_for(quick), config, payload_bytes)
 
@@ -105,7 +109,7 @@ def distribute(options: RunOptions) -> list[_Session]:
         if not mine:
             continue
         count = max(1, min(options.jobs, len(mine) // 20))
-        lots: list[tuple[int, list[Scenario]]] = [(0, []) for _ in range(count)]
+        lots: list[tuple[int, list[AnyScenario]]] = [(0, []) for _ in range(count)]
         weight = {each.name: cost(each, config, len(options.payload), options.quick) for each in mine}
         for scenario in sorted(mine, key=lambda each: (-weight[each.name], each.name)):
             n = min(range(count), key=lambda k: lots[k][0])
@@ -156,7 +160,19 @@ def run(options: RunOptions, watcher: Watcher | None = None, *, mutation: Mutati
         build_seconds=built - start,
         run_seconds=time.monotonic() - built,
         versions=versions(options.simulator),
+        sources=sources_digest(),
     )
+
+
+def sources_digest() -> str:
+    """Twelve hex digits that change with any Python or Verilog source of this checkout: results of others are old."""
+    digest = hashlib.sha256()
+    for folder in ("rtl", "driver", "sim"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".v"):
+                digest.update(str(path.relative_to(ROOT)).encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 class _Missing(Exception):
@@ -191,6 +207,12 @@ def _models(options: RunOptions, platforms: Sequence[str], watcher: Watcher, mut
     return found
 
 
+def patience(options: RunOptions) -> float:
+    """Seconds of wall time that one scenario may take before its simulator process is stopped: far more than any needs."""
+    per_byte = 0.02 if options.simulator == "icarus" else 0.002
+    return _PATIENCE + per_byte * len(options.payload)
+
+
 def _run_session(
     session: _Session, model: Model, options: RunOptions, payload: Path, folder: Path, report: Callable[[Result], None]
 ) -> None:
@@ -214,9 +236,22 @@ def _run_session(
         }
         failure: list[str] = []
 
-        def simulate(run_dir: Path = run_dir, arguments: dict[str, Any] = arguments, failure: list[str] = failure) -> None:
+        def simulate(
+            run_dir: Path = run_dir,
+            lines: Path = lines,
+            arguments: dict[str, Any] = arguments,
+            failure: list[str] = failure,
+        ) -> None:
             try:
-                run_session(model, "sim.execute:execute", arguments, run_dir, waves=options.waves)
+                run_session(
+                    model,
+                    "sim.execute:execute",
+                    arguments,
+                    run_dir,
+                    waves=options.waves,
+                    timeout=patience(options),
+                    progress=lines,
+                )
             except SessionError as error:
                 failure.append(str(error))
 
@@ -243,7 +278,7 @@ def _run_session(
                 report(_lost(scenario, options.seed, text))
 
 
-def _lost(scenario: Scenario, seed: int, text: str) -> Result:
+def _lost(scenario: AnyScenario, seed: int, text: str) -> Result:
     return Result(
         name=scenario.name,
         row=scenario.row,

@@ -10,17 +10,25 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from .build import ROOT, TOP, Model
 from .toolchain import ToolError
 
-__all__ = ["SessionError", "run_session"]
+__all__ = ["SessionError", "SessionTimeout", "run_session"]
+
+
+_POLL_SECONDS = 0.02
 
 
 class SessionError(Exception):
     """The simulator process failed; the text has the end of its log."""
+
+
+class SessionTimeout(SessionError):
+    """The simulator process was stopped: its time was up."""
 
 
 def run_session(
@@ -31,18 +39,24 @@ def run_session(
     *,
     waves: bool = False,
     timeout: float | None = None,
+    progress: Path | None = None,
+    module: str = "sim.session",
 ) -> None:
     """Runs ``entry`` (``"module:coroutine"``, called as ``await coroutine(testbench, arguments)``) in a simulator process.
 
     ``run_dir`` becomes the process's working directory and holds ``session.log``, and ``dump.fst`` / ``dump.vcd`` with ``waves``.
-    ``timeout`` is in seconds of wall time.
+    ``timeout`` is in seconds of wall time since the file ``progress`` last grew (since the start without one): the last resort
+    against code in the process that neither ends nor lets simulated time pass. ``module`` has the cocotb test, which calls the
+    entry.
 
     Raises
     ------
     ToolError
         If Python's shared library is missing.
+    SessionTimeout
+        If the time is up; the process is ended.
     SessionError
-        If the process fails, the coroutine raises, or the time is up.
+        If the process fails or the coroutine raises.
     """
     import cocotb_tools.config
     import find_libpython
@@ -73,7 +87,7 @@ def run_session(
             "PYGPI_PYTHON_BIN": sys.executable,
             "GPI_USERS": f"{libpython};{cocotb_tools.config.pygpi_entry_point()}",
             "COCOTB_TOPLEVEL": TOP,
-            "COCOTB_TEST_MODULES": "sim.session",
+            "COCOTB_TEST_MODULES": module,
             "COCOTB_RESULTS_FILE": str(run_dir / "cocotb.xml"),
             "COCOTB_RANDOM_SEED": "1",
             "COCOTB_LOG_LEVEL": "WARNING",
@@ -91,22 +105,33 @@ def run_session(
         command = ["vvp", "-m", vpi, str(model.directory / "sim.vvp"), "-fst" if waves else "-none"]
     log_path = run_dir / "session.log"
     with open(log_path, "w") as log:
+        process = subprocess.Popen(
+            command, cwd=run_dir, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
         try:
-            done = subprocess.run(
-                command,
-                cwd=run_dir,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise SessionError(f"the simulator was stopped after {timeout} s; see {log_path}") from None
+            _wait(process, timeout, progress, log_path)
+        finally:
+            if process.poll() is None:  # also when this process is interrupted
+                process.kill()
+                process.wait()
     failure = run_dir / "failure.txt"
     if failure.exists():
         raise SessionError(failure.read_text())
-    if done.returncode or not (run_dir / "cocotb.xml").exists():
+    if process.returncode or not (run_dir / "cocotb.xml").exists():
         tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-15:])
-        raise SessionError(f"the simulator ended with exit code {done.returncode}; the end of {log_path}:\n{tail}")
+        raise SessionError(f"the simulator ended with exit code {process.returncode}; the end of {log_path}:\n{tail}")
+
+
+def _wait(process: subprocess.Popen, timeout: float | None, progress: Path | None, log_path: Path) -> None:
+    """Waits for the end; raises :class:`SessionTimeout` after ``timeout`` seconds without progress."""
+    if timeout is None:
+        process.wait()
+        return
+    size, since = -1, time.monotonic()
+    while process.poll() is None:
+        grown = progress.stat().st_size if progress is not None and progress.exists() else -1
+        if grown != size:
+            size, since = grown, time.monotonic()
+        if time.monotonic() - since > timeout:
+            raise SessionTimeout(f"the simulator was stopped after {timeout:g} s without progress; see {log_path}")
+        time.sleep(_POLL_SECONDS)

@@ -11,15 +11,24 @@ from types import TracebackType
 from typing import Any
 
 from ..bus import Bus
-from ..errors import AdapterError, ArgumentError, IrpError, MdlError, check_flag, check_integer, check_type
+from ..checked import Null, NullChecked
+from ..cpu import Cpu
+from ..errors import AdapterError, ArgumentError, check_flag, check_integer, check_type
 from ..hal import Hal
+from ..memory import KindedMemory
 from ..platform import FlushCall, Platform
+from ..processor import Processor
 from ..trace import Call, Trace
+from .adapters import KNOWN_VERSIONS, make_adapter
 from .device import DeviceDescription, DeviceObject
+from .dispatcher import DispatcherRoutines
 from .dma_adapter import DmaAdapter
-from .irp import NTSTATUS, Irp, MajorFunction
+from .interrupt import InterruptRoutines
+from .irql import PASSIVE_LEVEL
 from .mdl import Mdl, check_mdl
+from .memory import MemoryRoutines
 from .register import RegisterRoutines
+from .requests import RequestRoutines
 
 __all__ = ["Kernel"]
 
@@ -31,7 +40,7 @@ _FLUSH = {
 }
 
 
-class Kernel(RegisterRoutines):
+class Kernel(MemoryRoutines, RequestRoutines, RegisterRoutines, DispatcherRoutines, InterruptRoutines):
     """One machine's kernel.
 
     Parameters
@@ -41,17 +50,23 @@ class Kernel(RegisterRoutines):
     trace : the call log; a new one if None.
     reserve : bytes at the start of memory that the pool never hands out.
 
-    Members: ``hal``, ``regs`` (register accessors), ``maintenance`` (cache maintenance by address), ``pool``.
+    Members: ``bus`` (the given one, as a context of this CPU sees it), ``cpu`` (loads and stores of driver code), ``hal``,
+    ``regs`` (register accessors), ``maintenance`` (cache maintenance by address), ``pool`` and ``memory``, ``processor``.
     Interrupts are enabled by :meth:`start`, or by ``await kernel.hal.enable_interrupts()``.
     """
 
     def __init__(self, bus: Bus, platform: Platform, trace: Trace | None = None, *, reserve: int = 0):
-        self.bus, self.platform = bus, platform
+        self.platform = platform
         self.trace = Trace(bus.now) if trace is None else trace
-        self.hal = Hal(bus, platform, self.trace, reserve=reserve)
+        self.trace.main.irql = PASSIVE_LEVEL
+        self.processor = Processor(bus, self.trace)
+        self.bus: Bus = self.processor.bus
+        self.hal = Hal(self.bus, platform, self.trace, reserve=reserve)
+        self.cpu = Cpu(self.bus, self.trace)
         self.regs, self.maintenance, self.pool = self.hal.regs, self.hal.maintenance, self.hal.pool
+        self.memory = KindedMemory(self.pool, self.trace)
         self._numbers = itertools.count(1)
-        self.channel_owners: dict[int, DmaAdapter] = {}
+        self.channel_owners: dict[int, Any] = {}
         self.channel_queue: dict[int, list[Any]] = {}
 
     @classmethod
@@ -65,6 +80,11 @@ class Kernel(RegisterRoutines):
         """The next object number: MDLs, adapters, lists, buffers and requests share one sequence."""
         return next(self._numbers)
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What stopped the machine: an exception in an ISR or DPC, an interrupt storm. Every access and wait raises it."""
+        return self.processor.failure
+
     # -- flushes ---------------------------------------------------------------------------------------------------
 
     async def ke_flush_io_buffers(self, mdl: Mdl, read_operation: bool, dma_operation: bool) -> None:
@@ -76,155 +96,23 @@ class Kernel(RegisterRoutines):
 
         Parameters
         ----------
-        mdl : a built MDL; a chain takes one call per MDL.
+        mdl : one MDL; a chain takes one call per MDL.
         read_operation : True if the device's data comes to memory.
         dma_operation : True for DMA, False for PIO.
 
         Raises
         ------
         MdlError, ArgumentError
-            For an MDL that is not built, and flags that are not bools.
+            For an MDL that was freed, and flags that are not bools.
         MaintenanceError, BusTimeout
             If the hardware fails.
         """
         check_flag("read_operation", read_operation)
         check_flag("dma_operation", dma_operation)
         check_mdl("mdl", mdl)
-        covered = [[mdl.virtual_address, mdl.byte_count]]
-        log = {"id": mdl.id, "ranges": covered}  # not the chain: the log says what the call covers
+        log = mdl.log_one()  # not the chain: the log says what the call covers
         with self.trace.call("KeFlushIoBuffers", mdl=log, read_operation=read_operation, dma_operation=dma_operation):
-            await self.hal.flush_caches(_FLUSH[read_operation, dma_operation], covered)
-
-    # -- memory and MDLs -------------------------------------------------------------------------------------------
-
-    def ex_allocate_pool(self, number_of_bytes: int, *, alignment: int = 64, offset: int = 0, exclusive: bool = False) -> int:
-        """The address of a new buffer; see :meth:`driver.memory.MemoryPool.allocate`. Its bytes are whatever memory holds."""
-        return self.pool.allocate(number_of_bytes, alignment=alignment, offset=offset, exclusive=exclusive)
-
-    def ex_free_pool(self, address: int) -> None:
-        """Gives a buffer back."""
-        self.pool.free(address)
-
-    def io_allocate_mdl(
-        self,
-        virtual_address: int,
-        length: int,
-        secondary_buffer: bool = False,
-        charge_quota: bool = False,
-        irp: Irp | None = None,
-    ) -> Mdl:
-        """IoAllocateMdl: an MDL over ``[virtual_address, virtual_address + length)``.
-
-        With an ``irp`` it becomes the request's MDL, or with ``secondary_buffer`` the last of the request's chain.
-
-        Raises
-        ------
-        MdlError
-            If the length is zero, or the range is not all in memory.
-        """
-        check_integer("length", length, 1, self.platform.memory_size, error=MdlError)
-        check_integer("virtual_address", virtual_address, 0, (1 << 32) - 1, error=MdlError)
-        check_flag("secondary_buffer", secondary_buffer, error=MdlError)
-        check_flag("charge_quota", charge_quota, error=MdlError)
-        if not self.platform.contains(virtual_address, length):
-            base, size = self.platform.memory_base, self.platform.memory_size
-            raise MdlError(
-                f"virtual_address must lie in memory [{base:#010x}, {base + size:#010x}) with all of its {length} bytes, "
-                f"not at {virtual_address:#010x}"
-            )
-        mdl = Mdl(self.number(), virtual_address, length)
-        if irp is not None:
-            check_type("irp", irp, Irp, error=MdlError)
-            if secondary_buffer:
-                if irp.mdl_address is None:
-                    raise MdlError("secondary_buffer must be False for a request without a first MDL, not True")
-                *_, last = irp.mdl_address.chain()
-                last.next = mdl
-            else:
-                irp.mdl_address = mdl
-        elif secondary_buffer:
-            raise MdlError("secondary_buffer must be False without a request, not True")
-        return mdl
-
-    def io_build_partial_mdl(self, source_mdl: Mdl, target_mdl: Mdl, virtual_address: int, length: int) -> None:
-        """IoBuildPartialMdl: makes ``target_mdl`` describe a part of ``source_mdl``; length 0 means up to its end.
-
-        Raises
-        ------
-        MdlError
-            If the part is not inside the source, or does not fit the target.
-        """
-        check_mdl("source_mdl", source_mdl)
-        check_type("target_mdl", target_mdl, Mdl, error=MdlError)
-        first, end = source_mdl.virtual_address, source_mdl.virtual_address + source_mdl.byte_count
-        check_integer("virtual_address", virtual_address, first, end - 1, error=MdlError)
-        length = check_integer("length", length, 0, end - virtual_address, error=MdlError) or end - virtual_address
-        if length > target_mdl.byte_count:
-            raise MdlError(f"length must fit the target MDL ({target_mdl.byte_count} bytes), not {length}")
-        replacement = Mdl(target_mdl.id, virtual_address, length)
-        target_mdl.start_va, target_mdl.byte_offset = replacement.start_va, replacement.byte_offset
-        target_mdl.byte_count, target_mdl.built = length, True
-
-    def mm_build_mdl_for_non_paged_pool(self, mdl: Mdl) -> None:
-        """MmBuildMdlForNonPagedPool: the MDL's memory is resident from here on, and the MDL usable."""
-        check_type("mdl", mdl, Mdl, error=MdlError)
-        if mdl.freed:
-            raise MdlError(f"mdl must be allocated, not freed: MDL {mdl.id} went to IoFreeMdl")
-        mdl.built = True
-
-    @staticmethod
-    def mm_get_mdl_virtual_address(mdl: Mdl) -> int:
-        """MmGetMdlVirtualAddress: the address of the first byte; ``current_va`` of a transfer counts from it."""
-        return check_type("mdl", mdl, Mdl, error=MdlError).virtual_address
-
-    @staticmethod
-    def mm_get_mdl_byte_count(mdl: Mdl) -> int:
-        """MmGetMdlByteCount: bytes of this one MDL."""
-        return check_type("mdl", mdl, Mdl, error=MdlError).byte_count
-
-    @staticmethod
-    def mm_get_mdl_byte_offset(mdl: Mdl) -> int:
-        """MmGetMdlByteOffset: offset of the first byte in its page."""
-        return check_type("mdl", mdl, Mdl, error=MdlError).byte_offset
-
-    def io_free_mdl(self, mdl: Mdl) -> None:
-        """IoFreeMdl: frees this one MDL, not those chained to it; raises :class:`MdlError` if it was freed before."""
-        check_type("mdl", mdl, Mdl, error=MdlError)
-        if mdl.freed:
-            raise MdlError(f"mdl must be allocated to be freed, not freed before: MDL {mdl.id}")
-        mdl.freed = True
-
-    # -- requests --------------------------------------------------------------------------------------------------
-
-    def io_allocate_irp(
-        self, major_function: MajorFunction, mdl: Mdl | None = None, byte_offset: int = 0, length: int | None = None
-    ) -> Irp:
-        """IoAllocateIrp, filled in: a request for ``length`` bytes (the whole chain if None) at ``byte_offset`` of the device."""
-        check_type("major_function", major_function, MajorFunction, error=IrpError)
-        check_integer("byte_offset", byte_offset, 0, (1 << 32) - 1, error=IrpError)
-        total = 0 if mdl is None else check_type("mdl", mdl, Mdl, error=IrpError).total
-        if length is not None:
-            check_integer("length", length, 1, total or (1 << 32) - 1, error=IrpError)
-        return Irp(self.number(), major_function, mdl, byte_offset, total if length is None else length)
-
-    def io_complete_request(self, irp: Irp, priority_boost: int = 0) -> None:
-        """IoCompleteRequest: from here on the caller owns the request and its buffer.
-
-        Raises
-        ------
-        IrpError
-            If the request was completed before, or its status is still STATUS_PENDING.
-        """
-        check_type("irp", irp, Irp, error=IrpError)
-        check_integer("priority_boost", priority_boost, 0, 127, error=IrpError)
-        status = NTSTATUS(irp.io_status.status)
-        mdl = None if irp.mdl_address is None else irp.mdl_address.log()
-        with self.trace.call("IoCompleteRequest", irp=irp.id, status=status, information=irp.io_status.information, mdl=mdl):
-            if irp.completed:
-                raise IrpError(f"irp must be completed once, not again: request {irp.id}")
-            if status == NTSTATUS.STATUS_PENDING:
-                raise IrpError(f"irp.io_status.status must be final, not STATUS_PENDING: request {irp.id}")
-            irp.completed = True
+            await self.hal.flush_caches(_FLUSH[read_operation, dma_operation], log["ranges"])
 
     # -- DMA -------------------------------------------------------------------------------------------------------
 
@@ -233,7 +121,9 @@ class Kernel(RegisterRoutines):
     ) -> tuple[DmaAdapter, int]:
         """IoGetDmaAdapter: ``(adapter, number_of_map_registers)``.
 
-        The number is the most that one transfer may use: the pages that ``maximum_length`` bytes can touch.
+        The number is the most that one transfer may use: the pages that ``maximum_length`` bytes can touch. For a description of
+        a version that does not exist the adapter is NULL (:class:`~driver.checked.Null`) and the number 0; a driver has to
+        test it (``if not adapter``) whatever it asked for.
 
         Raises
         ------
@@ -243,14 +133,19 @@ class Kernel(RegisterRoutines):
         check_type("physical_device_object", physical_device_object, DeviceObject, error=AdapterError)
         check_type("device_description", device_description, DeviceDescription, error=AdapterError)
         with self.trace.call("IoGetDmaAdapter", description=device_description.log()) as call:
+            if device_description.version not in KNOWN_VERSIONS:
+                call.result = {"adapter": None, "map_registers": 0}
+                return Null(self.trace, call.number, "IoGetDmaAdapter"), 0  # type: ignore[return-value]
             channels = self.platform.system_channels
             if not device_description.master and device_description.dma_channel >= channels:
                 raise AdapterError(
                     f"DeviceDescription.dma_channel must be below the number of system channels ({channels}), "
                     f"not {device_description.dma_channel}"
                 )
-            adapter = DmaAdapter(self, physical_device_object, device_description)
+            adapter = make_adapter(self, physical_device_object, device_description)
             call.result = {"adapter": adapter.log(), "map_registers": adapter.map_registers}
+            if isinstance(adapter, NullChecked):
+                adapter.must_be_checked(self.trace, call.number)
             return adapter, adapter.map_registers
 
     def start_transfer(

@@ -15,10 +15,11 @@ __all__ = ["Mdl", "check_mdl"]
 
 
 class Mdl:
-    """One buffer. Made by :meth:`Kernel.io_allocate_mdl`, usable after :meth:`Kernel.mm_build_mdl_for_non_paged_pool`.
+    """One buffer. Made by :meth:`Kernel.io_allocate_mdl`; it describes memory once
+    :meth:`Kernel.mm_build_mdl_for_non_paged_pool` or :meth:`Kernel.mm_probe_and_lock_pages` has filled it in.
 
     Members: ``start_va`` (page of the first byte), ``byte_offset`` (offset into that page), ``byte_count`` (length in bytes),
-    ``next`` (the chain's next MDL or None).
+    ``next`` (the chain's next MDL or None), ``locked`` (its pages stay where they are).
     """
 
     def __init__(self, number: int, virtual_address: int, length: int):
@@ -27,7 +28,7 @@ class Mdl:
         self.byte_offset = virtual_address % PAGE_BYTES
         self.byte_count = length
         self.next: Mdl | None = None
-        self.built = False
+        self.locked = False
         self.freed = False
 
     @property
@@ -73,20 +74,26 @@ class Mdl:
 
     def log(self) -> dict[str, Any]:
         """The MDL as the call log shows it: the ranges of the whole chain."""
-        return {"id": self.id, "ranges": [[mdl.virtual_address, mdl.byte_count] for mdl in self.chain()]}
+        parts = list(self.chain())
+        ranges = [[mdl.virtual_address, mdl.byte_count] for mdl in parts]
+        return {"id": self.id, "ranges": ranges, "locked": all(mdl.locked for mdl in parts)}
+
+    def log_one(self) -> dict[str, Any]:
+        """The same for this MDL alone, without its chain."""
+        return {"id": self.id, "ranges": [[self.virtual_address, self.byte_count]], "locked": self.locked}
 
     def __repr__(self) -> str:
         return f"<Mdl {self.id}: {self.byte_count} bytes at {self.virtual_address:#010x}{', chained' if self.next else ''}>"
 
 
 def check_mdl(name: str, mdl: Any) -> Mdl:
-    """Returns ``mdl`` if every MDL of the chain is alive and describes memory, else raises :class:`MdlError`."""
+    """Returns ``mdl`` if every MDL of the chain is alive, else raises :class:`MdlError`.
+
+    An MDL that describes no locked pages passes: on this machine its address is right all the same, and the call log says that
+    it was not locked.
+    """
     check_type(name, mdl, Mdl, error=MdlError)
     for part in mdl.chain():
         if part.freed:
             raise MdlError(f"{name} must be allocated, not freed: MDL {part.id} went to IoFreeMdl")
-        if not part.built:
-            raise MdlError(
-                f"{name} must be built (MmBuildMdlForNonPagedPool) before it is used, not just allocated: MDL {part.id}"
-            )
     return mdl

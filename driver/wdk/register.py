@@ -6,9 +6,10 @@ ULONG routines exist; a UCHAR or USHORT one could only fail. A buffer routine ac
 times, which is what a data port wants; ``increment=True`` walks consecutive registers instead.
 """
 
-from ..bus import Attribute, Bus
-from ..errors import ArgumentError, check_flag, check_integer
-from ..platform import Platform
+from ..bus import Bus
+from ..errors import check_integer
+from ..hal import Hal
+from ..pio import read_register_buffer, write_register_buffer
 from ..trace import Trace
 
 __all__ = ["RegisterRoutines"]
@@ -20,7 +21,7 @@ class RegisterRoutines:
     """The register routines of a :class:`~driver.wdk.kernel.Kernel`. ``register`` is always a byte address on the bus."""
 
     bus: Bus
-    platform: Platform
+    hal: Hal
     trace: Trace
 
     async def read_register_ulong(self, register: int) -> int:
@@ -50,48 +51,14 @@ class RegisterRoutines:
         BusError
             If the hardware refuses an access; words read before it are stored.
         """
-        self._check(register, buffer, count, increment)
-        ranges = [[buffer, 4 * count]]
-        with self.trace.call("ReadRegisterBuffer", register=register, ranges=ranges, width=4):
-            step = 4 if increment else 0
-            pending = bytearray()
-            stored = buffer
-            try:
-                for n in range(count):
-                    pending += (await self.bus.read32(register + n * step)).to_bytes(4, "little")
-                    if (stored + len(pending)) % self.platform.line_bytes < 4:
-                        data, stored, pending = bytes(pending), stored + len(pending), bytearray()
-                        await self.bus.write(stored - len(data), data, Attribute.CACHED)
-            finally:
-                if pending:
-                    await self.bus.write(stored, bytes(pending), Attribute.CACHED)
+        await read_register_buffer(self.hal, self.trace, register, buffer, count, increment=increment)
 
     async def write_register_buffer_ulong(self, register: int, buffer: int, count: int, *, increment: bool = False) -> None:
         """WRITE_REGISTER_BUFFER_ULONG: loads ``count`` words, cached, from address ``buffer`` on and writes them.
 
         No flush is owed: the CPU itself reads the bytes, through its cache. Raises as the read.
         """
-        self._check(register, buffer, count, increment)
-        with self.trace.call("WriteRegisterBuffer", register=register, ranges=[[buffer, 4 * count]], width=4):
-            step, done = 4 if increment else 0, 0
-            while done < count:
-                room = self.platform.line_bytes - (buffer + 4 * done) % self.platform.line_bytes
-                words = min(max(room // 4, 1), count - done)
-                data = await self.bus.read(buffer + 4 * done, 4 * words, Attribute.CACHED)
-                for n in range(words):
-                    await self.bus.write32(register + (done + n) * step, int.from_bytes(data[4 * n : 4 * n + 4], "little"))
-                done += words
-
-    def _check(self, register: int, buffer: int, count: int, increment: bool) -> None:
-        _register(register)
-        check_flag("increment", increment)
-        check_integer("count", count, 1, self.platform.memory_size // 4)
-        check_integer("buffer", buffer, 0, _WORD)
-        if not self.platform.contains(buffer, 4 * count):
-            base, end = self.platform.memory_base, self.platform.memory_base + self.platform.memory_size
-            raise ArgumentError(
-                f"buffer must lie in memory [{base:#010x}, {end:#010x}) with all of its {4 * count} bytes, not at {buffer:#010x}"
-            )
+        await write_register_buffer(self.hal, self.trace, register, buffer, count, increment=increment)
 
 
 def _register(register: int) -> int:

@@ -12,7 +12,7 @@ from ..probe import ProbeSignature
 from .core import DCacheCore
 from .frontend import AxiFrontEnd
 from .injector import EvictionInjector, LineCommand
-from .native import Geometry
+from .native import Geometry, NativeSignature
 from .ports import DCacheMaintSignature, InvalidateSignature, SnoopSignature
 from .walker import MaintenanceWalker
 
@@ -30,7 +30,8 @@ class DCache(wiring.Component):
 
     Members
     -------
-    s_axi : the CPU (ID 4 bits, AxUSER the source tag). m_axi : memory, ID 0 demand fill, 1 prefetch, 2 write-back, 3 uncached.
+    s_axi : the CPU (ID 4 bits, AxUSER the source tag); with ``native`` the port ``cpu`` stands in its place.
+    m_axi : memory, ID 0 demand fill, 1 prefetch, 2 write-back, 3 uncached.
     m_axil : registers. csr : block ``dcache``. maint : maintenance commands.
     snoop, i_inv : only with coherency "snoop".
     probe_cpu, probe_d_fill, probe_d_line, probe_d_wb, probe_snoop : records.
@@ -38,15 +39,29 @@ class DCache(wiring.Component):
     Parameters
     ----------
     config : ``dcache``, ``memory`` (the window), ``data_width``, ``coherency`` and ``faults`` are looked at.
+    native : the CPU's port is :class:`~rtl.cache.native.NativeSignature` without the AXI front end (not with coherency
+        "snoop": the front end holds B back until the I-cache has dropped the line).
+
+    Raises
+    ------
+    ValueError
+        If ``native`` is asked for with coherency "snoop".
     """
 
-    def __init__(self, *, config: SocConfig):
+    def __init__(self, *, config: SocConfig, native: bool = False):
+        if native and config.coherent:
+            raise ValueError('DCache native must be false with coherency "snoop", not true')
         self._config = config
+        self._native = native
         self._g = Geometry(config)
         width = config.data_width
         probe = ProbeSignature(width)
         members = {
-            "s_axi": In(AXI4Signature(data_width=width, id_width=4, user_width=16)),
+            **(
+                {"cpu": In(NativeSignature(data_width=width, meta_width=5))}
+                if native
+                else {"s_axi": In(AXI4Signature(data_width=width, id_width=4, user_width=16))}
+            ),
             "m_axi": Out(AXI4Signature(data_width=width, id_width=2)),
             "m_axil": Out(AXI4LiteSignature(data_width=32, user_width=16)),
             "csr": In(CsrSignature("dcache")),
@@ -65,13 +80,16 @@ class DCache(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, g, csr = self._config, self._g, self.csr
-        m.submodules.frontend = frontend = AxiFrontEnd(data_width=config.data_width, coherent=config.coherent)
         m.submodules.core = core = self.core
         m.submodules.walker = walker = MaintenanceWalker(config=config)
         m.submodules.injector = injector = EvictionInjector(config=config)
         m.submodules.command = command = LineCommand(config=config)
-        connect(m, dcache=flipped(self.s_axi), frontend=frontend.s_axi)
-        connect(m, frontend=frontend.cpu, core=core.cpu)
+        if self._native:
+            connect(m, dcache=flipped(self.cpu), core=core.cpu)
+        else:
+            m.submodules.frontend = frontend = AxiFrontEnd(data_width=config.data_width, coherent=config.coherent)
+            connect(m, dcache=flipped(self.s_axi), frontend=frontend.s_axi)
+            connect(m, frontend=frontend.cpu, core=core.cpu)
         connect(m, core=core.m_axi, dcache=flipped(self.m_axi))
         connect(m, core=core.m_axil, dcache=flipped(self.m_axil))
         connect(m, dcache=flipped(self.maint), walker=walker.maint)
@@ -100,7 +118,7 @@ class DCache(wiring.Component):
             walker.occupied.eq(core.occupied),
             walker.wb_done.eq(core.wb_done),
             walker.filling.eq(core.filling),
-            walker.cpu_wants.eq(frontend.cpu.req.valid),
+            walker.cpu_wants.eq(core.cpu.req.valid),
             injector.enable.eq(csr.ctrl_inject),
             injector.interval.eq(csr.ctrl_inject_interval),
             injector.seed.eq(csr.inject_seed),

@@ -19,8 +19,8 @@ class MaintenanceUnit(wiring.Component):
     The D-cache's part is done, all its write-backs answered by memory, before the I-cache's begins. A range with more
     lines than the I-cache invalidates it whole; it has no clean. ``status.done`` is set in the cycle in which the D-cache's
     part is done if there is no other, else one cycle after the last; with it ``error`` and ``aborted``. Length 0, and no
-    target, complete at once; a range that would pass 2**32 ends there. A start while busy sets ``status.error`` and changes nothing. ``abort`` stops after the line in progress,
-    and still waits for write-backs that are under way.
+    target, complete at once; a range that would pass 2**32 ends there. A start while busy sets ``status.error`` and
+    changes nothing. ``abort`` stops after the line in progress, and still waits for write-backs that are under way.
 
     A command written in cycle c reaches the D-cache in cycle c; it covers every access answered before its own address
     handshake.

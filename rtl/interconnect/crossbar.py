@@ -12,6 +12,9 @@ from .arbiter import RoundRobin
 
 __all__ = ["Crossbar"]
 
+#: Beats of AXI4's longest burst.
+_LONGEST = 256
+
 
 class _RejectState(enum.Enum, shape=2):
     IDLE = 0
@@ -70,12 +73,16 @@ class Crossbar(wiring.Component):
     the same cycle, W from the second cycle after its burst's address handshake on. All run at one beat per cycle.
 
     Arbitration is round robin per target and burst, for AR and AW separately; write data follows the order of the granted
-    AWs. A manager's bursts of one direction are in flight at one target at a time (DECERR being a target): a burst to another
+    AWs. At a target no manager waits for more than ``managers`` times 256 beats (AXI4's longest burst) of the others, whatever
+    they ask for: a target is asked for at most 511 read beats ahead of its answers, and for two bursts ahead of their write
+    data. (A manager's own earlier bursts come on top.)
+
+    A manager's bursts of one direction are in flight at one target at a time (DECERR being a target): a burst to another
     one waits until the cycle after the last earlier response, so all responses of an ID come in order. At most
     ``outstanding`` bursts per manager and direction are in flight.
 
     The 4 KiB rule is the managers' duty. No grant is held while a response is awaited; a manager that withholds the beats of a
-    write holds up the other managers' writes to that target.
+    write holds up the other managers' writes to that target, one that does not take its read beats their reads.
 
     Parameters
     ----------
@@ -146,37 +153,37 @@ class Crossbar(wiring.Component):
                 m.d.comb += number.eq(n)
         return number
 
-    def _route(self, m: Module, manager: int, direction: str, done: Value) -> tuple[list[Value], data.View, Signal, Signal]:
+    def _route(self, m: Module, manager: int, direction: str, done: Value) -> tuple[Signal, data.View, Signal, Signal]:
         """Registers a manager's address channel and keeps its bursts at one target at a time.
 
         Returns the request lines (one per target, and one for DECERR), the registered payload, a signal to set when the
-        request is accepted, and the number of the target in use; ``done`` says that a response to this manager is complete.
+        request is accepted, and the target in use, one bit per target; ``done`` says that a response to this manager is
+        complete. All that decides on a request is in flip-flops, one bit each: they start the longest paths.
         """
         targets = len(self._targets) + 1
         port = getattr(getattr(self, f"s_axi_{manager}"), direction)
         name = f"{direction}_{manager}"
-        waiting = Signal(name=f"{name}_waiting")
+        wanted = Signal(targets, name=f"{name}_wanted")  # by the burst that waits; none is 0
         payload = Signal(port.payload.shape(), name=f"{name}_payload")
-        target = Signal(range(targets), name=f"{name}_target")
-        current = Signal(range(targets), name=f"{name}_current")
+        current = Signal(targets, init=1, name=f"{name}_current")
         flying = Signal(range(self._outstanding + 1), name=f"{name}_flying")
+        none, full = Signal(init=1, name=f"{name}_none"), Signal(name=f"{name}_full")  # about `flying`
         accepted = Signal(name=f"{name}_accepted")
 
-        m.d.comb += port.ready.eq(~waiting | accepted)
+        decoded = self._decode(m, port.payload, f"{name}_decoded")
+        m.d.comb += port.ready.eq(~wanted.any() | accepted)
         with m.If(port.ready):
-            m.d.sync += waiting.eq(port.valid)
-        with m.If(port.ready & port.valid):
-            m.d.sync += [payload.eq(port.payload), target.eq(self._decode(m, port.payload, f"{name}_decoded"))]
+            m.d.sync += [wanted.eq(Mux(port.valid, 1 << decoded, 0)), payload.eq(port.payload)]
 
-        allowed = Signal(name=f"{name}_allowed")
-        m.d.comb += allowed.eq(waiting & ((flying == 0) | ((current == target) & (flying != self._outstanding))))
         with m.If(accepted):
-            m.d.sync += current.eq(target)
+            m.d.sync += current.eq(wanted)
         with m.If(accepted & ~done):
-            m.d.sync += flying.eq(flying + 1)
+            m.d.sync += [flying.eq(flying + 1), none.eq(0), full.eq(flying == self._outstanding - 1)]
         with m.Elif(done & ~accepted):
-            m.d.sync += flying.eq(flying - 1)
-        return [allowed & (target == n) for n in range(targets)], payload, accepted, current
+            m.d.sync += [flying.eq(flying - 1), none.eq(flying == 1), full.eq(0)]
+        requests = Signal(targets, name=f"{name}_requests")
+        m.d.comb += requests.eq(Cat(wanted[n] & (none | (current[n] & ~full)) for n in range(targets)))
+        return requests, payload, accepted, current
 
     def elaborate(self, platform):
         m = Module()
@@ -199,11 +206,22 @@ class Crossbar(wiring.Component):
             for direction, routes in (("ar", reads), ("aw", writes)):
                 channel = getattr(port, direction)
                 m.submodules[f"{direction}_arbiter_{t}"] = arbiter = RoundRobin(self._managers)
-                blocked = Const(0)
-                if direction == "aw":
-                    m.submodules[f"w_order_{t}"] = order = ShiftQueue(data.StructLayout({"manager": self._number_width}), depth=4)
+                # The arbiter must not see a request that is not let through this cycle, or VALID would drop.
+                if direction == "ar":
+                    owed = Signal(range(2 * _LONGEST), name=f"owed_{t}")  # beats asked for and not yet given
+                    blocked = owed[-1]
+                    taken, given = Signal(name=f"ar_taken_{t}"), Signal(name=f"r_given_{t}")
+                    m.d.comb += [
+                        taken.eq(channel.valid & channel.ready),
+                        given.eq(port.r.valid & port.r.ready),
+                    ]
+                    with m.If(taken):
+                        m.d.sync += owed.eq(owed + channel.payload.len + ~given)
+                    with m.Elif(given):
+                        m.d.sync += owed.eq(owed - 1)
+                else:
+                    m.submodules[f"w_order_{t}"] = order = ShiftQueue(data.StructLayout({"manager": self._number_width}), depth=2)
                     w_order.append(order)
-                    # The arbiter must not see a request that the full queue will not let through this cycle, or VALID would drop.
                     blocked = ~order.i.ready
                     m.d.comb += [
                         order.i.valid.eq(channel.valid & channel.ready),
@@ -258,7 +276,7 @@ class Crossbar(wiring.Component):
                 current = routes[n][3]
                 for t, port in enumerate([*ports, rejects[n]]):
                     channel = getattr(port, direction)
-                    mine = current == t
+                    mine = current[t]
                     if t < len(ports):
                         mine = mine & (channel.payload.id[self._id_width :] == n)
                     with m.If(mine):

@@ -5,12 +5,13 @@ It imports no scenario, no reference model and no simulator. :func:`check` decid
 driver could do, not what this run's luck did.
 """
 
-from sim.record import Run
-
+from .engine import check
 from .findings import Access, Finding, Party, Severity
 from .replay import check_directory
-from .report import render, render_all
+from .report import render, render_all, styled, styled_all, summary
 from .rules import MAY_CAUSE, RULES, SOURCES, Rule
+from .sarif import to_json, to_sarif
+from .suppress import Problem, ProblemKind, Suppressed, apply_suppressions, merge_problems
 
 __all__ = [
     "MAY_CAUSE",
@@ -19,17 +20,20 @@ __all__ = [
     "Access",
     "Finding",
     "Party",
+    "Problem",
+    "ProblemKind",
     "Rule",
     "Severity",
+    "Suppressed",
+    "apply_suppressions",
     "check",
     "check_directory",
+    "merge_problems",
     "render",
     "render_all",
+    "styled",
+    "styled_all",
+    "summary",
+    "to_json",
+    "to_sarif",
 ]
-
-
-def check(run: Run) -> list[Finding]:
-    """All findings of one run, in the order in which the rules were broken; empty for a correct driver."""
-    from .engine import Engine
-
-    return Engine(run).run()

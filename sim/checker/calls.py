@@ -9,14 +9,32 @@ from sim.record import Event
 from .findings import Site
 from .state import Range, line_masks, merge
 
-__all__ = ["Flush", "OpenCall", "Pio", "Transfer", "mdl_ranges", "pairs", "succeeded"]
+__all__ = [
+    "Bounce",
+    "CommonBuffer",
+    "Flush",
+    "Mapping",
+    "OpenCall",
+    "Pio",
+    "Transfer",
+    "adapter_id",
+    "mdl_ranges",
+    "pairs",
+    "succeeded",
+]
 
 Draft = Any
 
 
 @dataclass
 class OpenCall:
-    """A call between its begin and end records. ``maintained``: line ranges of maintenance commands that completed inside."""
+    """A call between its begin and end records.
+
+    ``parent`` is the enclosing call of the same execution context (in logs without ``parent``: the newest call in progress).
+    ``thread``, ``role`` and ``irql`` describe the context; ``irql`` is None where the interface has none. ``maintained``: how
+    many maintenance commands completed inside; ``deferred``: those of the driver's own, which count from the call's end on;
+    ``dropping``: what its invalidates may drop meanwhile. ``site`` is ``(file, line, function)``.
+    """
 
     number: int
     name: str
@@ -24,18 +42,25 @@ class OpenCall:
     site: Site | None
     cycle: int
     position: int
+    parent: "OpenCall | None" = None
+    thread: int = 0
+    role: str = "thread"
+    irql: int | None = None
     maintained: int = 0
     transfer: "Transfer | None" = None
     flushed: list["Transfer"] = field(default_factory=list)
-    cache_calls: list["OpenCall"] = field(default_factory=list)
+    deferred: list[tuple[Any, ...]] = field(default_factory=list)
+    dropping: list[tuple[Any, ...]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
 class Transfer:
     """A DMA transfer: from its hand-off to its flush.
 
-    ``masks``: line address to bytes. ``residue`` bytes at its end did not move. ``complete`` is the event; ``drained``: a flush
-    that began after completion left nothing in the FIFO; ``flush``: the interface call that ended it, with its result.
+    ``interface``: ``"wdk"`` (versions 1 and 2), ``"v3"``, ``"linux"`` or ``"bare"``. ``ranges`` are the device's, ``source`` the
+    CPU's buffer: the same, but where it is bounced. ``mapped`` is the whole MDL chain. ``masks``: line address to bytes.
+    ``residue`` bytes at its end did not move. ``complete`` is the event; ``drained``: a flush that began after completion left
+    nothing in the FIFO; ``flush``: the interface call that ended it, with its result.
     """
 
     number: int
@@ -46,9 +71,11 @@ class Transfer:
     site: Site | None = None
     tag: int = 0
     adapter: dict[str, Any] | None = None
+    interface: str = "bare"
+    source: list[Range] = field(default_factory=list)
     mapped: list[Range] = field(default_factory=list)
-    list_id: Any = None
-    buffer: int | None = None
+    mapping: "Mapping | None" = None
+    buffer: Any = None
     common: bool = False
     uncached: bool = False
     auto_init: bool = False
@@ -66,6 +93,7 @@ class Transfer:
     flushes_used: list["Flush"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.source = self.source or self.ranges
         self.remask()
 
     def remask(self) -> None:
@@ -80,6 +108,8 @@ class Transfer:
             if length > residue:
                 ranges.append((address, length - residue))
             residue -= length
+        if self.source is self.ranges:
+            self.source = ranges
         self.ranges = ranges
         self.remask()
 
@@ -91,6 +121,12 @@ class Transfer:
     @property
     def subject(self) -> tuple[str, int]:
         return ("T", self.number)
+
+    @property
+    def subjects(self) -> list[tuple[str, int]]:
+        """The transfer, and on Linux the mapping, whose misuse is noted apart."""
+        mapping = self.mapping if self.interface == "linux" else None
+        return [self.subject] if mapping is None else [self.subject, mapping.subject]
 
     @property
     def active(self) -> bool:
@@ -106,20 +142,47 @@ class Transfer:
         return bool((self.adapter or {}).get("master", False))
 
     @property
+    def list_id(self) -> Any:
+        """The scatter/gather list that it uses, or None."""
+        return None if self.mapping is None else self.mapping.list_id
+
+    @property
+    def bounced(self) -> bool:
+        """Whether the device works on bounce bytes."""
+        return self.source is not self.ranges
+
+    @property
     def owes_adapter_flush(self) -> bool:
-        """S3, S4: every transfer of an adapter but a bus master's on its common buffer; version 3 has its own rules."""
-        return self.called and self.adapter is not None and self.version < 3 and not (self.common and self.master)
+        """S3, S4: every transfer of an adapter, but a bus master's on its common buffer."""
+        return self.called and self.adapter is not None and not (self.common and self.master)
 
     @property
     def flush_name(self) -> str:
-        if self.version >= 3:
-            return "FlushAdapterBuffersEx"
-        return "FlushAdapterBuffers"
+        """What ends it on its interface."""
+        if self.interface == "linux":
+            return "dma_unmap_single or dma_sync_single_for_cpu"
+        if self.interface == "bare":
+            return "a flush of the DMA controller"
+        if self.list_id is not None:
+            return "PutScatterGatherList"
+        return "FlushAdapterBuffersEx" if self.interface == "v3" else "FlushAdapterBuffers"
+
+    @property
+    def flush_call(self) -> str:
+        """The same, as code."""
+        if self.interface == "linux":
+            return f"dma_unmap_single(dev, ..., DMA_{'TO' if self.write else 'FROM'}_DEVICE) or dma_sync_single_for_cpu"
+        if self.interface == "bare":
+            return self.flush_name
+        return f"{self.flush_name}(Adapter, ..., WriteToDevice={flag(self.write)})"
 
 
 @dataclass(eq=False)
 class Flush:
-    """A KeFlushIoBuffers call, or maintenance that the driver asked for by address. ``left``: bytes no transfer has used yet."""
+    """What made bytes ready for a device: KeFlushIoBuffers, maintenance that the driver asked for by address, or a ``mapping``.
+
+    ``left``: bytes that no transfer has used yet; Linux: bytes that the device still owns.
+    """
 
     number: int
     name: str
@@ -137,6 +200,8 @@ class Flush:
     served_pio: bool = False
     served_dma: bool = False
     mapped: list[Range] = field(default_factory=list)
+    interface: str = "wdk"
+    mapping: "Mapping | None" = None
 
     @property
     def subject(self) -> tuple[str, int]:
@@ -144,7 +209,7 @@ class Flush:
 
     @property
     def text(self) -> str:
-        if self.by_address:
+        if self.by_address or self.mapping is not None:
             return self.name
         return f"KeFlushIoBuffers(Mdl, ReadOperation={flag(self.read)}, DmaOperation={flag(self.dma)})"
 
@@ -166,6 +231,86 @@ class Pio:
         return ("P", self.number)
 
 
+@dataclass(eq=False)
+class Mapping:
+    """MapTransfer(Ex), a scatter/gather list or dma_map_*: ``ranges`` is the whole MDL chain, ``part`` the mapped bytes of it.
+
+    ``elements`` are the device's ranges where the log names them, ``bounced`` the bytes behind bounce buffers. Linux: ``owned``
+    are the bytes (by line) that the device owns, from map or sync for the device to unmap or sync for the CPU, ``given`` those
+    that a sync gave back to the CPU while mapped. ``transferred``: a transfer has used it. ``misread``, ``misstored``: the CPU
+    has read (R04) or stored (R05) what it had not got back; the first of them is the cause of the other.
+    """
+
+    call: OpenCall
+    ranges: list[Range]
+    part: list[Range]
+    direction: str
+    number: int
+    interface: str = "wdk"
+    list_id: Any = None
+    context: Any = None
+    elements: list[Range] = field(default_factory=list)
+    bounced: list[Range] = field(default_factory=list)
+    owned: dict[int, int] = field(default_factory=dict)
+    given: dict[int, int] = field(default_factory=dict)
+    transferred: bool = False
+    misread: bool = False
+    misstored: bool = False
+
+    @property
+    def write(self) -> bool:
+        """Whether the device only reads."""
+        return self.direction == "TO_DEVICE"
+
+    @property
+    def subject(self) -> tuple[str, int]:
+        return ("M", self.number)
+
+
+@dataclass(eq=False)
+class Bounce:
+    """A bounce buffer: ``range`` stands for the bytes ``source``.
+
+    ``copied`` are its bytes that were copied in, ``delivered`` those that the device wrote, ``changed`` (line of the source to
+    bytes) what the CPU stored into the source since the copy, ``waiting`` (the same) what ``waiting_of`` has delivered and
+    nobody has copied back. ``given``: a sync lends the source to the CPU.
+    """
+
+    call: OpenCall
+    source: list[Range]
+    range: Range
+    write: bool
+    whole: bool
+    copied: list[Range] = field(default_factory=list)
+    delivered: list[Range] = field(default_factory=list)
+    changed: dict[int, int] = field(default_factory=dict)
+    given: bool = False
+    waiting: dict[int, int] = field(default_factory=dict)
+    waiting_of: "Transfer | None" = None
+
+    @property
+    def subject(self) -> tuple[str, int]:
+        return ("B", self.call.number)
+
+    @property
+    def owner(self) -> OpenCall:
+        """The call that mapped it: the driver's, where the log names it."""
+        return self.call.parent or self.call
+
+    def masks(self, line_bytes: int) -> dict[int, int]:
+        """Bytes of the source by line."""
+        return line_masks(self.source, line_bytes)
+
+
+@dataclass
+class CommonBuffer:
+    """AllocateCommonBuffer."""
+
+    number: Any
+    range: Range
+    cached: bool
+
+
 def flag(value: bool) -> str:
     return "TRUE" if value else "FALSE"
 
@@ -178,6 +323,12 @@ def pairs(ranges: Any) -> list[Range]:
 def mdl_ranges(mdl: Any) -> list[Range]:
     """Ranges of a logged MDL chain, in the chain's order; None gives nothing."""
     return [] if not mdl else [(int(a), int(n)) for a, n in mdl.get("ranges", ())]
+
+
+def adapter_id(call: "OpenCall") -> Any:
+    """Id of the adapter that a call is about."""
+    adapter = call.args.get("adapter")
+    return adapter.get("id") if isinstance(adapter, dict) else adapter
 
 
 def succeeded(status: Any) -> bool:

@@ -5,6 +5,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
+from .rules import RULES
+
 __all__ = ["Access", "Finding", "Party", "Severity", "site_text"]
 
 Site = tuple[str, int, str]
@@ -134,8 +136,6 @@ class Finding:
     @property
     def kind(self) -> str:
         """C, P, R or A: the kind of its rule."""
-        from .rules import RULES  # the catalogue imports nothing from here; the other way round only for this convenience
-
         return RULES[self.rule].kind
 
     @property

@@ -2,41 +2,49 @@
 """PIO reads into memory and instruction fetches: R17, R18, and R19, R22, R23 of the flush after a PIO read."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sim.record import Event
 
-from . import access
+from . import harm
+from .book import Book
 from .calls import Flush, OpenCall, Pio, flag, pairs
 from .findings import Access, Party, Severity, site_text
 from .state import Line, intersect, line_masks, mask_ranges, subtract
 
-if TYPE_CHECKING:
-    from .engine import Engine
-
-__all__ = ["declare", "fetch", "flushed", "handed_on"]
+__all__ = ["begin", "end", "fetch", "flushed", "handed_on"]
 
 
-def declare(engine: "Engine", call: OpenCall) -> None:
+def begin(book: Book, call: OpenCall) -> None:
+    if call.name == "CpuCopy":
+        _declare(book, call)
+
+
+def end(book: Book, call: OpenCall, result: Any, error: Any) -> None:
+    if call.name == "ReadRegisterBuffer":  # what it stored before it raised is stored
+        _declare(book, call)
+
+
+def _declare(book: Book, call: OpenCall) -> None:
     """The CPU stored PIO data: a register-buffer routine ended, or the driver says so (CpuCopy)."""
-    read = Pio(len(engine.pios) + 1, call.name, call.site, call.cycle, engine.n, pairs(call.args.get("ranges")))
-    engine.pios.append(read)
-    for address, mask in line_masks(read.ranges, engine.line_bytes).items():
-        line = engine.line(address)
+    read = Pio(len(book.pios) + 1, call.name, call.site, call.cycle, book.n, pairs(call.args.get("ranges")))
+    book.pios.append(read)
+    for address, mask in line_masks(read.ranges, book.line_bytes).items():
+        line = book.line(address)
         line.pio |= mask
         line.pio_of = read
         line.hot = True
 
 
-def flushed(engine: "Engine", flush: Flush) -> None:
+def flushed(book: Book, flush: Flush) -> None:
     """A flush call came after the PIO reads whose bytes it covers. Only KeFlushIoBuffers(TRUE, FALSE) pays what they owe."""
-    for read in engine.pios:
+    for read in book.pios:
         common = intersect(read.ranges, flush.ranges)
         if not common:
             continue
         owing = False
-        for address, mask in line_masks(common, engine.line_bytes).items():
-            line = engine.lines.get(address >> engine.shift)
+        for address, mask in line_masks(common, book.line_bytes).items():
+            line = book.lines.get(address >> book.shift)
             if line is not None and line.pio & mask and line.pio_of is read:
                 owing = True
                 if flush.read and not flush.dma and not flush.by_address:
@@ -49,7 +57,7 @@ def flushed(engine: "Engine", flush: Flush) -> None:
 
 
 def handed_on(
-    engine: "Engine",
+    book: Book,
     line: Line,
     mask: int,
     who: Access,
@@ -74,19 +82,19 @@ def handed_on(
         flush = right[-1]
         about.append(flush.subject)
         if subtract(mask_ranges(line.addr, bytes_), flush.ranges):
-            _short(engine, read, flush)
+            _short(book, read, flush)
             never.discard("R19")
         elif not flush.worked:
             never.discard("R21")
         elif line.unsure:
             never.discard("R20")
-            _unanswered(engine, read, flush, line, bytes_)
+            _unanswered(book, read, flush, line, bytes_)
     else:
         wrong = [f for f in own if not f.served_dma]
         if wrong:
             flush = wrong[-1]
             about.append(flush.subject)
-            never -= _wrong(engine, read, flush)
+            never -= _wrong(book, read, flush)
             if not risk:
                 return  # the wrong call is the finding; it has done what was needed
 
@@ -94,39 +102,39 @@ def handed_on(
         return {
             "detail": f"bytes that {read.name} at {site_text(read.site)} stored are {how}, and no KeFlushIoBuffers(Mdl, TRUE, "
             "FALSE) came between: they may be in the D-cache only, and the I-cache may hold older ones",
-            "accesses": [engine.called(read), who],
+            "accesses": [book.called(read), who],
             "missing": f"KeFlushIoBuffers(Mdl, ReadOperation=TRUE, DmaOperation=FALSE) after the {read.name} at "
             f"{site_text(read.site)}, before {who.what} at {site_text(who.site)}",
         }
 
     severity = Severity.POSSIBLE if risk else Severity.WARNING
-    engine.note("R17", (read.number,), build, line, bytes_, severity=severity, subjects=about, never=never)
+    book.note("R17", (read.number,), build, line, bytes_, severity=severity, subjects=about, never=never)
 
 
-def _short(engine: "Engine", read: Pio, flush: Flush) -> None:
+def _short(book: Book, read: Pio, flush: Flush) -> None:
     def build() -> dict[str, Any]:
         return {
             "detail": f"the flush at {site_text(flush.site)} covers less than the PIO read at {site_text(read.site)} stored",
-            "accesses": [engine.called(read), engine.called(flush)],
+            "accesses": [book.called(read), book.called(flush)],
             "missing": "KeFlushIoBuffers(Mdl, ReadOperation=TRUE, DmaOperation=FALSE) over the whole MDL chain",
         }
 
-    draft = engine.note("R19", (flush.number,), build, severity=Severity.WARNING, subjects=[read.subject, flush.subject])
+    draft = book.note("R19", (flush.number,), build, severity=Severity.WARNING, subjects=[read.subject, flush.subject])
     draft.ranges = subtract(read.ranges, flush.ranges)
 
 
-def _unanswered(engine: "Engine", read: Pio, flush: Flush, line: Line, bytes_: int) -> None:
+def _unanswered(book: Book, read: Pio, flush: Flush, line: Line, bytes_: int) -> None:
     def build() -> dict[str, Any]:
         return {
             "detail": "maintenance was reported done before memory had answered the write-backs",
-            "accesses": [engine.called(read), engine.called(flush)],
+            "accesses": [book.called(read), book.called(flush)],
             "missing": f"maintenance to the point of coherency in the flush at {site_text(flush.site)}",
         }
 
-    engine.note("R20", ("hw", flush.number), build, line, bytes_, subjects=[read.subject, flush.subject], party=Party.INTERFACE)
+    book.note("R20", ("hw", flush.number), build, line, bytes_, subjects=[read.subject, flush.subject], party=Party.INTERFACE)
 
 
-def _wrong(engine: "Engine", read: Pio, flush: Flush) -> set[str]:
+def _wrong(book: Book, read: Pio, flush: Flush) -> set[str]:
     rules = set()
     for rule, wrong, what in (
         ("R22", not flush.read, f"ReadOperation={flag(flush.read)}"),
@@ -139,35 +147,26 @@ def _wrong(engine: "Engine", read: Pio, flush: Flush) -> set[str]:
         def build(what: str = what) -> dict[str, Any]:
             return {
                 "detail": f"{what} after the PIO read at {site_text(read.site)}",
-                "accesses": [engine.called(read), engine.called(flush)],
+                "accesses": [book.called(read), book.called(flush)],
                 "missing": f"KeFlushIoBuffers(Mdl, ReadOperation=TRUE, DmaOperation=FALSE) at {site_text(flush.site)}",
             }
 
-        draft = engine.note(rule, ("ke", flush.number), build, subjects=[read.subject, flush.subject], latent=engine.coherent)
+        draft = book.note(rule, ("ke", flush.number), build, subjects=[read.subject, flush.subject], latent=book.coherent)
         draft.ranges = intersect(read.ranges, flush.ranges)
     return rules
 
 
-def fetch(engine: "Engine", line: Line, event: Event) -> None:
+def fetch(book: Book, line: Line, mask: int, event: Event) -> None:
     """An instruction fetch looks the I-cache up and memory, never the D-cache."""
-    mask = event[5] << (event[4] & -engine.beat & engine.low)
     old = (line.dirty | line.istale) & mask
-    if event[3]:
-        who = engine.cpu(event)
-        if line.hot:
-            for transfer in tuple(line.flight):
-                access.touched(engine, line, transfer, mask, who, event)
-            if line.pio & mask:
-                handed_on(engine, line, mask, who, "fetched", memory=True, fetch=True)
-            access.harm(engine, line, mask & ~line.stale, who)
-        if old:
-            _r18(engine, line, old, who, event)
+    if event[3] and old:
+        _r18(book, line, old, book.cpu(event), event)
     line.istale |= line.dirty  # a fill takes the whole line, and memory is older than the dirty bytes
     if line.watch:
-        access.evidence(engine, line, event, event[5], f"{engine.cpu(event)} returned")
+        harm.evidence(book, line, event, event[5], f"{book.cpu(event)} returned")
 
 
-def _r18(engine: "Engine", line: Line, old: int, who: Access, event: Event) -> None:
+def _r18(book: Book, line: Line, old: int, who: Access, event: Event) -> None:
     subjects = []
     if line.pio & old and line.pio_of is not None:
         subjects.append(line.pio_of.subject)
@@ -180,11 +179,11 @@ def _r18(engine: "Engine", line: Line, old: int, who: Access, event: Event) -> N
     def build() -> dict[str, Any]:
         transfer = line.istale_of
         if dirty:
-            detail, before = "the newest bytes may be in the D-cache only, memory is older", engine.cpu(line.store)
+            detail, before = "the newest bytes may be in the D-cache only, memory is older", book.cpu(line.store)
         elif transfer is not None:
-            detail, before = f"the I-cache may hold a line filled before {transfer.what} wrote it", engine.started(transfer)
+            detail, before = f"the I-cache may hold a line filled before {transfer.what} wrote it", book.started(transfer)
         else:
-            detail, before = "the I-cache may hold a line older than the newest store", engine.cpu(line.store)
+            detail, before = "the I-cache may hold a line older than the newest store", book.cpu(line.store)
         return {
             "detail": f"instruction fetch: {detail}",
             "accesses": [before, who],
@@ -194,5 +193,5 @@ def _r18(engine: "Engine", line: Line, old: int, who: Access, event: Event) -> N
             "transfer": None if transfer is None else transfer.number,
         }
 
-    party = access.letter(engine, line.istale_of) if line.istale_of is not None and not dirty else None
-    engine.note("R18", tuple(sorted(subjects)), build, line, old, subjects=subjects, party=party)
+    party = harm.letter(book, line.istale_of) if line.istale_of is not None and not dirty else None
+    book.note("R18", tuple(sorted(subjects)), build, line, old, subjects=subjects, party=party)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sim.record import Run
 
+from .engine import check
 from .findings import Finding
 
 __all__ = ["check_directory"]
@@ -18,6 +19,4 @@ def check_directory(path: str | Path) -> list[Finding]:
     RecordError
         If a file is missing or breaks its format; the text names the file, the position and the rule.
     """
-    from . import check
-
     return check(Run.load(path))

@@ -1,49 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """From drafts to findings: roots, consequences, severities, parties."""
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
-from .findings import Access, Finding, Party, Severity
+from .drafts import Draft
+from .findings import Finding, Party, Severity
 from .rules import MAY_CAUSE, RULES
 from .state import mask_ranges, merge
 
-if TYPE_CHECKING:
-    from .engine import Engine
-
-__all__ = ["Draft", "resolve"]
-
-
-@dataclass(eq=False)
-class Draft:
-    """A finding in the making.
-
-    ``subjects``: the transfers, PIO reads and flushes it is about. ``never``: rules that are not its cause.
-    """
-
-    rule: str
-    cycle: int
-    severity: Severity
-    detail: str
-    accesses: list[Access]
-    missing: str
-    transfer: int | None = None
-    party: Party | None = None
-    masks: dict[int, int] = field(default_factory=dict)
-    subjects: set[tuple[str, int]] = field(default_factory=set)
-    never: set[str] = field(default_factory=set)
-    latent: bool = False
-    cache: str = ""
-    memory: str = ""
-    evidence: str = ""
-    ranges: list[tuple[int, int]] = field(default_factory=list)
-    dropped: bool = False
-
-    def see(self, evidence: str) -> None:
-        """This run's bytes prove the corruption."""
-        if not self.evidence:
-            self.evidence = evidence
-        self.severity = Severity.SEEN
+__all__ = ["resolve"]
 
 
 _ORDER = {rule: n for n, rule in enumerate(MAY_CAUSE)}
@@ -72,9 +38,22 @@ def _root(draft: Draft, parents: dict[int, Draft | None]) -> Draft:
     return draft
 
 
-def resolve(engine: "Engine") -> list[Finding]:
+def _break_circles(drafts: list[Draft], parents: dict[int, Draft | None]) -> None:
+    """Where findings explain each other (over several transfers of one mapping), the oldest is the root."""
+    for draft in drafts:
+        walked: list[Draft] = []
+        at: Draft | None = draft
+        while at is not None and all(at is not other for other in walked):
+            walked.append(at)
+            at = parents[id(at)]
+        if at is not None:
+            circle = walked[next(n for n, other in enumerate(walked) if other is at) :]
+            parents[id(min(circle, key=lambda d: d.cycle))] = None
+
+
+def resolve(drafts: Iterable[Draft]) -> list[Finding]:
     """Findings in the order in which they happened; a root carries the worst severity of its consequences."""
-    drafts = sorted((d for d in engine.drafts.values() if not d.dropped), key=lambda d: (d.cycle, d.rule))
+    drafts = sorted((d for d in drafts if not d.dropped), key=lambda d: (d.cycle, d.rule))
     # Only findings with a common subject can be linked: look them up by subject, not by trying all pairs.
     by_subject: dict[tuple[str, int], list[Draft]] = {}
     for draft in drafts:
@@ -84,6 +63,7 @@ def resolve(engine: "Engine") -> list[Finding]:
     for draft in drafts:
         near = {id(other): other for subject in draft.subjects for other in by_subject[subject]}
         parents[id(draft)] = _parent(draft, list(near.values()))
+    _break_circles(drafts, parents)
     # R03 is never a root: a write-back harms only where something else has gone wrong before it.
     drafts = [draft for draft in drafts if draft.rule != "R03" or parents[id(draft)] is not None]
     roots = {id(draft): _root(draft, parents) for draft in drafts}

@@ -28,15 +28,17 @@ class Line:
     the newest data, in the I-cache), ``poison`` (memory itself may have been overwritten with old bytes), ``lost`` (CPU
     bytes that an invalidate may have discarded), ``hazard`` (device bytes that a write-back of this line would overwrite).
 
-    ``pio``: bytes of a PIO read that still owe their flush. ``flight``: transfers whose bytes are on their way. ``watch``:
-    findings that wait for evidence. What the cache really held: ``present``, ``pending`` (write-backs without an answer),
-    ``left`` (last event that took the line out), ``memory`` (last write there).
+    ``claims``: Linux mappings and bounce buffers that forbid some accesses. ``pio``: bytes of a PIO read that still owe their
+    flush. ``flight``: transfers whose bytes are on their way. ``watch``: findings that wait for evidence. What the cache really
+    held: ``present``, ``pending`` (write-backs without an answer), ``left`` (last event that took the line out), ``memory`` (last
+    write there).
 
     ``hot`` is true if an access must look at more than the maybe-dirty and maybe-filled fields.
     """
 
     __slots__ = (
         "addr",
+        "claims",
         "dirty",
         "dirty_first",
         "fill",
@@ -82,17 +84,27 @@ class Line:
         self.unsure = self.hot = False
         self.stale_of = self.istale_of = self.poison_of = self.lost_by = self.hazard_of = self.pio_of = None
         self.flight: list[Any] = []
+        self.claims: list[Any] = []
         self.watch: list[Any] = []
+
+    def is_cold(self) -> bool:
+        """Whether nothing waits for an access any more."""
+        waiting = self.flight or self.claims or self.watch
+        return not (waiting or self.stale or self.poison or self.lost or self.hazard or self.pio)
 
 
 class Bytes:
-    """The newest value of bytes of which a store, or the device, has told one. ``beat`` is the bus width in bytes."""
+    """The newest value of bytes of which a store, or the device, has told one, and the event that told it.
+
+    ``beat`` is the bus width in bytes.
+    """
 
     __slots__ = ("_beats", "_widen", "beat")
 
     def __init__(self, beat: int):
         self.beat = beat
-        self._beats: dict[int, tuple[int, int]] = {}
+        # beat -> strobes known, data, origin: an event, or (strobes, event, older origin, depth) for a part of the beat
+        self._beats: dict[int, tuple[int, int, Any]] = {}
         self._widen: dict[int, int] = {}
 
     def bits(self, strobes: int) -> int:
@@ -102,14 +114,25 @@ class Bytes:
             mask = self._widen[strobes] = sum(0xFF << 8 * n for n in range(self.beat) if strobes >> n & 1)
         return mask
 
-    def put(self, address: int, strobes: int, data: int) -> None:
-        """Sets the strobed bytes of the beat at ``address`` (beat-aligned)."""
+    def put(self, address: int, strobes: int, data: int, event: Event | None = None) -> None:
+        """Sets the strobed bytes of the beat at ``address`` (beat-aligned); ``event`` is where they come from."""
         old = self._beats.get(address)
         mask = self._widen.get(strobes) or self.bits(strobes)
-        if old is None:
-            self._beats[address] = (strobes, data & mask)
-        else:
-            self._beats[address] = (old[0] | strobes, old[1] & ~mask | data & mask)
+        if old is None or not old[0] & ~strobes:
+            self._beats[address] = (strobes, data & mask, event)
+            return
+        older = old[2]
+        depth = older[3] + 1 if older.__class__ is tuple else 1
+        if depth > 2 * self.beat:
+            older, depth = self._shortened(older), self.beat
+        self._beats[address] = (old[0] | strobes, old[1] & ~mask | data & mask, (strobes, event, older, depth))
+
+    def _shortened(self, origin: Any) -> Any:
+        """The same origins, one per byte."""
+        whole = None
+        for n in range(self.beat):
+            whole = (1 << n, _origin_of(origin, n), whole, n + 1)
+        return whole
 
     def differing(self, address: int, strobes: int, data: int) -> int:
         """Strobes of the bytes whose newest value is known and is not what ``data`` says."""
@@ -130,6 +153,19 @@ class Bytes:
         """Newest value of byte ``n`` of the beat at ``address``, if known."""
         known = self._beats.get(address)
         return None if known is None or not known[0] >> n & 1 else known[1] >> 8 * n & 0xFF
+
+    def origin(self, address: int, n: int) -> Event | None:
+        """The store or DMA beat that wrote the newest value of byte ``n`` of the beat at ``address``, if known."""
+        known = self._beats.get(address)
+        return None if known is None or not known[0] >> n & 1 else _origin_of(known[2], n)
+
+
+def _origin_of(origin: Any, n: int) -> Event | None:
+    while origin.__class__ is tuple:  # an Event is a tuple too, but of a class of its own
+        if origin[0] >> n & 1:
+            return origin[1]
+        origin = origin[2]
+    return origin
 
 
 def merge(ranges: Iterable[Range]) -> list[Range]:

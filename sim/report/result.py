@@ -17,6 +17,7 @@ class Result:
     expectation; ``error`` is the text of an exception. The run passed if all of these but the findings are empty.
 
     ``corrupted`` of ``size`` bytes are wrong, the first at payload offset ``first_offset`` = bus address ``first_address``.
+    ``wrong`` has the first few wrong bytes of an example, ``[space, address, right, got]``.
     ``epoch_ns`` is the simulated time of cycle 0, ``costs`` has, per flush routine, calls, CPU bus accesses and cycles.
     """
 
@@ -32,6 +33,7 @@ class Result:
     corrupted: int = 0
     first_offset: int | None = None
     first_address: int | None = None
+    wrong: list[list[Any]] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
     roots: list[str] = field(default_factory=list)
     expected_roots: list[str] = field(default_factory=list)

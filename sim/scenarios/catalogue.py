@@ -7,9 +7,12 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from . import outcome, special, streaming
+from .examples import DriverScenario, examples
 from .model import Scenario
 
-__all__ = ["MATRIX", "NOT_APPLICABLE", "UnknownScenario", "catalogue", "select"]
+__all__ = ["MATRIX", "NOT_APPLICABLE", "AnyScenario", "UnknownScenario", "catalogue", "everything", "select"]
+
+AnyScenario = Scenario | DriverScenario
 
 _BEFORE = ("no-preflush", "preflush-early", "preflush-late")
 _AFTER = ("no-adapter-flush", "adapter-flush-early", "adapter-flush-late")
@@ -58,7 +61,7 @@ class UnknownScenario(ValueError):
 
 @lru_cache
 def catalogue() -> Mapping[str, Scenario]:
-    """All scenarios by name, in a fixed order."""
+    """All scenarios of the tables by name, in a fixed order; :func:`everything` also has the examples."""
     found: dict[str, Scenario] = {}
     for family in (streaming, outcome, special):
         for scenario in family.scenarios():
@@ -66,6 +69,12 @@ def catalogue() -> Mapping[str, Scenario]:
                 raise ValueError(f"scenario name must be unique, not {scenario.name!r} twice")
             found[scenario.name] = scenario
     return MappingProxyType(found)
+
+
+@lru_cache
+def everything() -> Mapping[str, AnyScenario]:
+    """The tables' scenarios, then the examples of rules and cases."""
+    return MappingProxyType({**catalogue(), **examples()})
 
 
 def not_applicable(row: str, mode: str, discipline: str, platform: str) -> str:
@@ -76,7 +85,7 @@ def not_applicable(row: str, mode: str, discipline: str, platform: str) -> str:
     return ""
 
 
-def select(names: Iterable[str]) -> list[Scenario]:
+def select(names: Iterable[str]) -> list[AnyScenario]:
     """The scenarios of names, prefixes (``dma-read/system``) and glob patterns, in catalogue order; all if there is no name.
 
     Raises
@@ -84,7 +93,7 @@ def select(names: Iterable[str]) -> list[Scenario]:
     UnknownScenario
         If one of them matches nothing.
     """
-    known = catalogue()
+    known = everything()
     names = list(names)
     if not names:
         return list(known.values())

@@ -17,6 +17,7 @@ not moved never looks right; everything else is pseudo-random from the seed.
 import random
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 from rtl.config import ConfigError, SocConfig
 
@@ -111,7 +112,7 @@ def before_transfer(setting: Setting) -> bytes:
     return earlier(setting.payload[: setting.delivered]) + setting.payload[setting.delivered :]
 
 
-def scenario_seed(seed: int, scenario: Scenario) -> int:
+def scenario_seed(seed: int, scenario: Any) -> int:
     """A scenario's own seed: the same alone and in the whole catalogue."""
     return zlib.crc32(f"{seed}:{scenario.name}".encode())
 

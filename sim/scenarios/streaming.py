@@ -106,7 +106,8 @@ def _roots(mode: str, case: _Case, write: bool) -> dict[str, Any]:
     """The checker's roots in this mode.
 
     A common buffer is not mapped for streaming: a missing KeFlushIoBuffers is R13 there, one for both directions (S2). Its bus
-    master is exempt from R24; what the CPU reads while it is still in the FIFO is found all the same (R25).
+    master is exempt from R24 because whole chunks leave by themselves. A remainder does not: what the CPU reads while it is still
+    in the FIFO is R25, and what never leaves toward the device is R24 all the same.
     """
     if not mode.startswith("common"):
         return {"roots": case.roots}
@@ -115,8 +116,9 @@ def _roots(mode: str, case: _Case, write: bool) -> dict[str, Any]:
         roots = {"R13" if root in ("R01", "R02") else root for root in roots}
     else:
         roots -= {"R01", "R02"}
-    exempt = not write and {"R24", "R25"} & set(case.roots)
-    return {"roots": roots, "roots_where": {"remainder": ("R25",)} if exempt else {}}
+    if write:
+        return {"roots": roots, "roots_where": {"remainder": ("R24",)} if "R24" in case.roots else {}}
+    return {"roots": roots, "roots_where": {"remainder": ("R25",)} if {"R24", "R25"} & set(case.roots) else {}}
 
 
 def _source(case: _Case, mode: str, write: bool) -> tuple[str, ...]:

@@ -3,20 +3,77 @@
 
 It is a second, much simpler reading of docs/contracts.md: byte-exact memory, a write-back D-cache and an I-cache of
 unlimited size, the maintenance unit, the chunk FIFO with its remainder, one device. Every CPU access costs one cycle; DMA
-happens while the CPU waits. ``ops`` lists every CPU access in order: ``("r32", "dev.status")``, ``("w32", "maint.cmd", 0x15)``,
+happens while a CPU waits. With more than one coroutine (:meth:`FakeBus.spawn`) time passes as on a machine: a waiting one
+sleeps, the others go on, and cycles pass at once when all sleep.
+
+``ops`` lists every CPU access in order: ``("r32", "dev.status")``, ``("w32", "maint.cmd", 0x15)``,
 ``("read", address, length, attribute)``, ``("write", ...)``, ``("fetch", address, length)``, ``("wait", mask)``.
 """
 
 import asyncio
+import selectors
 from collections.abc import Callable
 
 from driver.bus import Attribute, BusError, BusTimeout
+from driver.tasks import SpawnedTask
 from rtl.pio.table import IDENTIFICATION, IRQ, WINDOW_BASE, registers
 
 
 def run(coroutine):
-    """Runs a test's coroutine."""
-    return asyncio.run(coroutine)
+    """Runs a test's coroutine. Time is counted in cycles: sleeping costs none of ours."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(coroutine)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer as soon as nobody has anything to do."""
+
+    def __init__(self):
+        self.cycle = 0.0
+        super().__init__(_JumpingSelector(self))
+
+    def time(self):
+        return self.cycle
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    def __init__(self, loop):
+        super().__init__()
+        self.loop = loop
+
+    def select(self, timeout=None):
+        if timeout is None:
+            raise RuntimeError("every coroutine waits, and nothing is left that could wake one")
+        self.loop.cycle += max(timeout, 0)
+        return []
+
+
+class FakeSignal:
+    """driver.bus.Signal on asyncio."""
+
+    def __init__(self, bus):
+        self.bus, self.waiters = bus, []
+
+    def fire(self):
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(True)
+
+    async def wait(self, limit=None):
+        self.bus._share()
+        self.bus._dma()
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self.waiters.append(waiter)
+        timer = None if limit is None else loop.call_later(limit, lambda: waiter.done() or waiter.set_result(False))
+        try:
+            return await waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if waiter in self.waiters:
+                self.waiters.remove(waiter)
 
 
 class FakeBus:
@@ -30,7 +87,11 @@ class FakeBus:
         self.icache: dict[int, bytes] = {}
         self.device = bytearray(device)
         self.ops: list[tuple] = []
-        self.time = 0
+        self._time = 0
+        self._loop: VirtualLoop | None = None  # once several coroutines share the machine
+        self._since = 0.0
+        self._levels_moved = FakeSignal(self)
+        self.tasks: list[SpawnedTask] = []
         table = registers(channels)
         self.names = {WINDOW_BASE + r.offset: r.full_name for r in table}
         self.regs = {r.full_name: sum(f.reset << f.low for f in r.fields) for r in table}
@@ -49,14 +110,14 @@ class FakeBus:
     # -- the Bus protocol ------------------------------------------------------------------------------------------
 
     async def read(self, address, length, attribute=Attribute.CACHED):
-        self._tick("read", address, length, attribute)
+        await self._access("read", address, length, attribute)
         self._inside("read", address, length)
         if attribute == Attribute.UNCACHED:
             return bytes(self.memory[address - self.base : address - self.base + length])
         return bytes(self._line(a)[0][a % self.line] for a in range(address, address + length))
 
     async def write(self, address, data, attribute=Attribute.CACHED):
-        self._tick("write", address, len(data), attribute)
+        await self._access("write", address, len(data), attribute)
         self._inside("write", address, len(data))
         for n, byte in enumerate(data):
             if attribute == Attribute.UNCACHED:
@@ -67,7 +128,7 @@ class FakeBus:
                 dirty[0] = True
 
     async def fetch(self, address, length):
-        self._tick("fetch", address, length)
+        await self._access("fetch", address, length)
         self._inside("fetch", address, length)
         for a in range(address - address % self.line, address + length, self.line):
             self.icache.setdefault(a, bytes(self.memory[a - self.base : a - self.base + self.line]))
@@ -75,7 +136,7 @@ class FakeBus:
 
     async def read32(self, address):
         name = self.names.get(address)
-        self._tick("r32", name or address)
+        await self._access("r32", name or address)
         if name is None:
             raise BusError("read", address, "SLVERR")
         if name == "dev.pio_data":
@@ -84,13 +145,14 @@ class FakeBus:
 
     async def write32(self, address, value):
         name = self.names.get(address)
-        self._tick("w32", name or address, value)
+        await self._access("w32", name or address, value)
         if name is None:
             raise BusError("write", address, "SLVERR")
         if name == "dev.pio_data":
             self._pio_write(address, value)
             return
         ones = sum(f.mask for f in self.table[name].fields if f.access == "w1c")
+        self._levels_moved.fire()
         kept = sum(f.mask for f in self.table[name].fields if f.access in ("ro", "w1c"))
         self.regs[name] = self.regs[name] & kept & ~(value & ones) | value & ~kept
         handler = getattr(self, "_on_" + name.replace(".", "_"), None)
@@ -104,19 +166,46 @@ class FakeBus:
         for hook in self.on_wait:
             hook()
         self._dma()
-        levels = self._levels() & self.regs["sys.irq_enable"] & mask
-        if not levels:
-            self.time += limit
-            raise BusTimeout(what, limit)
+        deadline = self.time + limit
+        while not (levels := self._levels() & self.regs["sys.irq_enable"] & mask):
+            if self._loop is None:
+                self._time += limit
+            if self.time >= deadline:
+                raise BusTimeout(what, limit)
+            await self._levels_moved.wait(deadline - self.time)
+            self._dma()
         return levels
 
     async def delay(self, cycles):
-        self.time += cycles
-        self._dma()
-        await asyncio.sleep(0)
+        self._share(start=False)
+        if self._loop is None:
+            self._time += cycles
+            self._dma()
+            await asyncio.sleep(0)
+        else:
+            self._dma()
+            await asyncio.sleep(cycles)
+            self._dma()
 
     def now(self):
         return self.time
+
+    def spawn(self, coroutine, what="", *, service=False):
+        self._share()
+        spawned = SpawnedTask(coroutine, what, FakeSignal(self), service=service)
+        spawned.stop = asyncio.get_running_loop().create_task(spawned.run()).cancel
+        self.tasks.append(spawned)
+        return spawned
+
+    def signal(self):
+        return FakeSignal(self)
+
+    def cancel_tasks(self):
+        left = [task for task in self.tasks if not task.done]
+        for task in left:
+            task.cancel()
+        self.tasks = []
+        return [task.what for task in left if not task.service]
 
     # -- for tests -------------------------------------------------------------------------------------------------
 
@@ -141,9 +230,29 @@ class FakeBus:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    @property
+    def time(self):
+        """Cycles so far."""
+        return self._time if self._loop is None else self._time + int(self._loop.time() - self._since)
+
+    def _share(self, start=True):
+        """Several coroutines use the machine from here on (``start``), or still do: the event loop keeps the time."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            self._time, self._loop = self.time, None
+        if self._loop is None and start and isinstance(loop, VirtualLoop):
+            self._loop, self._since = loop, loop.time()
+
+    async def _access(self, *op):
+        self._tick(*op)
+        if self._loop is not None:
+            await asyncio.sleep(1)
+
     def _tick(self, *op):
         self.ops.append(op)
-        self.time += 1
+        self._share(start=False)
+        if self._loop is None:
+            self._time += 1
 
     def _inside(self, what, address, length):
         if not (self.base <= address and address + length <= self.base + len(self.memory)):
@@ -210,12 +319,12 @@ class FakeBus:
 
     def _on_channel(self, n, value):
         if value & 1:
-            if self.segments.get(n):
+            if self._get(f"ch{n}.status", "busy"):
                 self._set(f"ch{n}.status", error=1)
                 return
             self.segments[n] = [[self.regs[f"ch{n}.addr"], self.regs[f"ch{n}.count"]]]
             self._set(f"ch{n}.status", busy=1)
-        if value & 2 and self.segments.get(n):
+        if value & 2 and self._get(f"ch{n}.status", "busy"):
             self._set(f"ch{n}.status", busy=0, stopped=1)
 
     def _on_bm_ctrl(self, value):
@@ -312,6 +421,12 @@ class FakeBus:
 
     def _dma(self):
         """Moves all bytes that channel and device agree on."""
+        before = self._levels()
+        self._move()
+        if self._levels() != before:
+            self._levels_moved.fire()
+
+    def _move(self):
         path, op = self.regs["dev.path"], self._op
         work = self.segments.get(path)
         if self.dma_hangs or op not in (1, 2) or not self._get("dev.status", "busy") or not work:
@@ -330,11 +445,14 @@ class FakeBus:
             work[0][0], work[0][1] = address + 1, work[0][1] - 1
             if not work[0][1]:
                 work.pop(0)
+                if path != 4 and self._get(f"ch{path}.mode", "auto_init"):
+                    work.append([self.regs[f"ch{path}.addr"], self.regs[f"ch{path}.count"]])
+                    self._set(status, tc=1)
         if op == 1 and self.sent == self._wanted():
             self._set("dev.status", busy=0, done=1)
         if not work:
             self._set(status, busy=0, **{"done" if path == 4 else "tc": 1})
-        elif self.sent == self._wanted():
+        elif self.sent == self._wanted() and not (path != 4 and work[0][1] == self.regs[f"ch{path}.count"]):
             self._set(status, busy=0, stopped=1)
             if path == 4:
                 self.segments[4] = []

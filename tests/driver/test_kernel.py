@@ -3,7 +3,7 @@
 
 import pytest
 
-from driver.errors import AdapterError, ArgumentError, IrpError, MdlError
+from driver.errors import AdapterError, ArgumentError, IrpError, MdlError, NullError, PoolError
 from driver.platform import HalOptions
 from driver.wdk import NTSTATUS, DeviceDescription, DeviceObject, Kernel, MajorFunction, nt_success
 from rtl.pio.table import IRQ
@@ -53,9 +53,9 @@ def test_ke_flush_becomes_what_the_platform_table_says(read, dma, expected):
     assert commands(bus) == expected
     assert {op[2] for op in bus.ops if op[:2] == ("w32", "maint.start")} == {0x8000_0103}
     assert {op[2] for op in bus.ops if op[:2] == ("w32", "maint.length")} == {100}
-    first, *inner, last = kernel.trace.records
+    first, *inner, last = kernel.trace.records[2:]
     assert first["args"] == {
-        "mdl": {"id": mdl.id, "ranges": [[0x8000_0103, 100]]},
+        "mdl": {"id": mdl.id, "ranges": [[0x8000_0103, 100]], "locked": True},
         "read_operation": read,
         "dma_operation": dma,
     }
@@ -72,7 +72,7 @@ def test_ke_flush_on_a_coherent_platform_touches_no_bus(read, dma):
     before = bus.time
     run(kernel.ke_flush_io_buffers(mdl_over(kernel, 0x8000_0000, 4096), read, dma))
     assert bus.ops == [] and bus.time == before
-    assert [r["name"] for r in kernel.trace.records] == ["KeFlushIoBuffers"] * 2
+    assert [r["name"] for r in kernel.trace.records[2:]] == ["KeFlushIoBuffers"] * 2
 
 
 def test_the_flag_is_believed_not_measured():
@@ -110,7 +110,7 @@ def test_ke_flush_covers_one_mdl_of_a_chain():
     assert irp.mdl_address is first and first.next is second and first.total == 90
     run(kernel.ke_flush_io_buffers(first, False, True))
     assert [op[2] for op in bus.ops if op[:2] == ("w32", "maint.start")] == [0x8000_0000]
-    assert kernel.trace.records[0]["args"]["mdl"] == {"id": first.id, "ranges": [[0x8000_0000, 40]]}
+    assert kernel.trace.records[4]["args"]["mdl"] == {"id": first.id, "ranges": [[0x8000_0000, 40]], "locked": True}
     assert first.log()["ranges"] == [[0x8000_0000, 40], [0x8000_1000, 50]]
     assert first.ranges(30, 25) == [(0x8000_001E, 10), (0x8000_1000, 15)]
 
@@ -123,7 +123,7 @@ def test_mdl_accessors_and_partial_mdl():
     assert mdl.start_va == 0x8000_1000
     part = kernel.io_allocate_mdl(0x8000_1234, 20)
     kernel.io_build_partial_mdl(mdl, part, 0x8000_1240, 15)
-    assert (part.virtual_address, part.byte_count, part.built) == (0x8000_1240, 15, True)
+    assert (part.virtual_address, part.byte_count, part.locked) == (0x8000_1240, 15, True)
     with pytest.raises(MdlError, match=r"length must fit the target MDL \(15 bytes\), not 57"):
         kernel.io_build_partial_mdl(mdl, part, 0x8000_1248, 0)
     with pytest.raises(MdlError, match="virtual_address must be an integer from 0x80001234 to 0x80001280, not 0x80001000"):
@@ -155,8 +155,6 @@ def test_mdl_life():
     bus = FakeBus()
     kernel = boot(bus)
     mdl = kernel.io_allocate_mdl(0x8000_0000, 4)
-    with pytest.raises(MdlError, match="mdl must be built"):
-        run(kernel.ke_flush_io_buffers(mdl, True, True))
     kernel.mm_build_mdl_for_non_paged_pool(mdl)
     with pytest.raises(ArgumentError, match="read_operation must be True or False, not 1"):
         run(kernel.ke_flush_io_buffers(mdl, 1, True))
@@ -208,7 +206,8 @@ def test_io_get_dma_adapter_returns_adapter_and_map_registers():
     kernel = boot(FakeBus())
     adapter, count = kernel.io_get_dma_adapter(DeviceObject(), DeviceDescription(version=1, maximum_length=8192))
     assert count == 3 and (adapter.version, adapter.master, adapter.channel) == (1, False, 0)
-    assert kernel.trace.records[0]["args"]["description"] == {
+    begin, end = kernel.trace.records
+    assert begin["args"]["description"] == {
         "version": 1,
         "master": False,
         "scatter_gather": False,
@@ -216,20 +215,68 @@ def test_io_get_dma_adapter_returns_adapter_and_map_registers():
         "auto_initialize": False,
         "maximum_length": 8192,
         "channel": 0,
+        "dma_address_width": 32,
+        "dma32_bit_addresses": True,
+        "dma64_bit_addresses": False,
+        "ignore_count": False,
+        "interface_type": 0,
+        "dma_width": 0,
+        "dma_speed": 0,
+        "dma_request_line": 0,
+        "device_address": 0,
     }
-    assert kernel.trace.records[1]["result"] == {
+    assert end["result"] == {
         "adapter": {"id": adapter.id, "version": 1, "master": False, "channel": 0},
         "map_registers": 3,
     }
+    assert adapter  # which is a test for NULL
+    assert kernel.trace.records[2]["name"] == "ResultChecked"
+    assert kernel.trace.records[2]["args"] == {"call": begin["call"], "what": "null"}
     with pytest.raises(AdapterError, match=r"dma_channel must be below the number of system channels \(1\), not 2"):
         kernel.io_get_dma_adapter(DeviceObject(), DeviceDescription(dma_channel=2))
+
+
+@pytest.mark.parametrize("version", [4, 17])
+def test_an_unknown_version_gives_null(version):
+    kernel = boot(FakeBus())
+    adapter, count = kernel.io_get_dma_adapter(DeviceObject(), DeviceDescription(version=version))
+    assert count == 0 and kernel.trace.records[1]["result"] == {"adapter": None, "map_registers": 0}
+    with pytest.raises(NullError, match="the result of IoGetDmaAdapter must be tested for NULL before"):
+        adapter.get_dma_alignment()
+    assert not adapter
+
+
+@pytest.mark.parametrize("version, name", [(0, "DmaAdapter"), (1, "DmaAdapter"), (2, "DmaAdapter"), (3, "DmaAdapterV3")])
+def test_the_version_decides_which_calls_there_are(version, name):
+    adapter, _ = boot(FakeBus()).io_get_dma_adapter(DeviceObject(), DeviceDescription(version=version))
+    assert type(adapter).__name__ == name and adapter.version == version
+
+
+@pytest.mark.parametrize(
+    "values, bits",
+    [
+        ({}, 32),
+        ({"master": True}, 32),
+        ({"master": True, "dma64_bit_addresses": True}, 64),
+        ({"master": True, "dma32_bit_addresses": False}, 24),
+        ({"master": True, "version": 3, "dma_address_width": 40}, 40),
+        ({"master": True, "version": 3}, 32),
+        ({"master": True, "dma64_bit_addresses": True, "dma_address_width": 15}, 15),
+    ],
+)
+def test_how_far_a_device_reaches(values, bits):
+    assert DeviceDescription(**values).log()["dma_address_width"] == bits
 
 
 @pytest.mark.parametrize(
     "values, text",
     [
-        ({"version": 3}, "DeviceDescription.version must be an integer from 0 to 2, not 3"),
+        ({"version": -1}, "DeviceDescription.version must be an integer from 0 to 0xffffffff, not -1"),
+        ({"version": "2"}, "DeviceDescription.version must be an integer from 0 to 0xffffffff, not '2'"),
         ({"master": 1}, "DeviceDescription.master must be True or False, not 1"),
+        ({"dma64_bit_addresses": 0}, "DeviceDescription.dma64_bit_addresses must be True or False, not 0"),
+        ({"interface_type": 5}, "DeviceDescription.interface_type must be an InterfaceType, not 5"),
+        ({"dma_address_width": 65}, "DeviceDescription.dma_address_width must be an integer from 0 to 64, not 65"),
         ({"maximum_length": 0}, "DeviceDescription.maximum_length must be an integer from 1"),
         ({"master": True, "auto_initialize": True}, "auto_initialize must be False for a bus master"),
         ({"scatter_gather": True}, "scatter_gather must be False for a system channel"),
@@ -238,6 +285,67 @@ def test_io_get_dma_adapter_returns_adapter_and_map_registers():
 def test_a_bad_description_is_refused(values, text):
     with pytest.raises(AdapterError, match=text):
         DeviceDescription(**values)
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_memory_has_a_kind_and_the_log_knows_it():
+    kernel = boot(FakeBus())
+    pool = kernel.ex_allocate_pool(100, what="ring")
+    paged = kernel.ex_allocate_pool(64, kind="paged")
+    with kernel.stack_buffer(24) as local:
+        assert kernel.memory.kind_of(local, 24) == "stack" and local % 8 == 0
+    assert kernel.memory.kind_of(local) is None
+    kernel.ex_free_pool(paged)
+    begins = [(r["name"], r["args"]) for r in kernel.trace.records if r["phase"] == "begin"]
+    assert begins == [
+        ("AllocateMemory", {"length": 100, "kind": "nonpaged", "what": "ring"}),
+        ("AllocateMemory", {"length": 64, "kind": "paged", "what": "buffer"}),
+        ("AllocateMemory", {"length": 24, "kind": "stack", "what": "local variable"}),
+        ("FreeMemory", {"address": local}),
+        ("FreeMemory", {"address": paged}),
+    ]
+    assert kernel.trace.records[1]["result"] == {"address": pool, "length": 100}
+    with pytest.raises(PoolError, match="it was freed before"):
+        kernel.ex_free_pool(paged)
+    with pytest.raises(PoolError, match=r"kind must be one of nonpaged, paged, .*, not 'heap'"):
+        kernel.ex_allocate_pool(4, kind="heap")
+    kernel.declare_control(pool, 16, "descriptors")
+    assert kernel.trace.records[-2]["args"] == {"address": pool, "length": 16, "what": "descriptors"}
+
+
+def test_which_mdls_are_locked():
+    kernel = boot(FakeBus())
+
+    def made(address):
+        mdl = kernel.io_allocate_mdl(address, 64)
+        assert not mdl.log()["locked"]
+        return mdl
+
+    pool, paged, foreign = kernel.ex_allocate_pool(64), kernel.ex_allocate_pool(64, kind="paged"), 0x8000_8000
+    for address, locked in ((pool, True), (paged, False), (foreign, True)):
+        mdl = made(address)
+        kernel.mm_build_mdl_for_non_paged_pool(mdl)
+        assert mdl.log()["locked"] is locked
+    mdl = made(paged)
+    kernel.mm_probe_and_lock_pages(mdl)
+    assert mdl.locked
+    part = made(paged)
+    kernel.io_build_partial_mdl(mdl, part, paged + 8, 8)
+    assert part.locked
+    kernel.mm_unlock_pages(mdl)
+    assert not mdl.locked
+    names = [r["name"] for r in kernel.trace.records if r["phase"] == "begin"]
+    assert names[-2:] == ["MmProbeAndLockPages", "MmUnlockPages"] and names.count("MmBuildMdlForNonPagedPool") == 3
+    assert kernel.trace.records[-2]["args"]["mdl"]["ranges"] == [[paged, 64]]
+    chained = made(pool)
+    chained.next = mdl
+    kernel.mm_build_mdl_for_non_paged_pool(chained)
+    assert chained.locked and not chained.log()["locked"]  # the whole chain
+    run(kernel.ke_flush_io_buffers(mdl, True, True))  # an MDL that is not locked is not refused: the log says so
+    flush = next(r for r in kernel.trace.records if r["name"] == "KeFlushIoBuffers")
+    assert flush["args"]["mdl"]["locked"] is False
 
 
 def test_register_buffer_routines():

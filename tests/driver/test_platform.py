@@ -52,9 +52,15 @@ def test_discover_reads_the_hardware_and_applies_beliefs():
             "invalidate_after_read": True,
             "clean_before_read": True,
             "line_loop": False,
+            "architecture": "wdk",
+            "speculates": True,
+            "bounce": "needed",
+            "bounce_bytes": 65536,
+            "bounce_copies_whole": False,
             "maintenance_limit": 1_000_000,
             "drain_limit": 1_000_000,
         },
+        "architecture": "wdk",
         "memory": [0x8000_0000, 32768],
     }
 

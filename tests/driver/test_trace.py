@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import driver.storage
-from driver import trace as module
+from driver import site as module
 from driver.storage import Path as DataPath
 from driver.storage import StorageDriver
 from driver.trace import Trace, caller_site
@@ -43,7 +43,7 @@ def test_the_storage_driver_is_a_driver_not_a_library():
 
     async def story():
         kernel = await Kernel.start(bus)
-        address = kernel.ex_allocate_pool(8)
+        address = kernel.pool.allocate(8)
         await StorageDriver(kernel).read(address, 8, 0, DataPath.SYSTEM_CHANNEL)
         return kernel.trace.records
 

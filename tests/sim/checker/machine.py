@@ -21,6 +21,8 @@ OPS = {1: "clean", 2: "invalidate", 3: "clean+invalidate"}
 class Machine:
     """``coherent``, ``flag`` (what the HAL was told), ``speculates``, ``invalidate_after_read`` describe the platform."""
 
+    library: tuple = ()  # more files whose lines are no driver's
+
     def __init__(self, *, coherent=False, flag=None, speculates=False, invalidate_after_read=True, unification=False, tail=False):
         self.coherent = coherent
         self.flag = coherent if flag is None else flag
@@ -47,7 +49,9 @@ class Machine:
         self.site_line = None
         self.ids = 0
         self.harness = False
-        self.inside: list[str] = []
+        self.inside: list[int] = []
+        self.hal: dict = {}
+        self.architecture = "wdk"
 
     # -- record ---------------------------------------------------------------------------------------------------
 
@@ -59,7 +63,7 @@ class Machine:
         if self.site_line is not None:
             return ("driver.py", self.site_line, "driver")
         frame = sys._getframe(1)
-        while frame.f_code.co_filename in (__file__, contextlib.__file__):
+        while frame.f_code.co_filename in (__file__, contextlib.__file__, *self.library):
             frame = frame.f_back
         return (frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
@@ -78,10 +82,11 @@ class Machine:
         number, result = self.number, [None]
         self.calls.append(
             {"seq": len(self.calls), "phase": "begin", "call": number, "name": name, "cycle": self.cycle,
-             "site": list(self.site()), "args": args}
+             "site": list(self.site()), "parent": self.inside[-1] if self.inside else None, "thread": 0, "role": "thread",
+             "irql": None, "args": args}
         )  # fmt: skip
         self.cycle += 1
-        self.inside.append(name)
+        self.inside.append(number)
         yield result
         self.inside.pop()
         self.calls.append(
@@ -99,7 +104,8 @@ class Machine:
             "assumed_line_bytes": LINE,
             "chunk_bytes": CHUNK,
             "speculates": self.speculates,
-            "hal": {"invalidate_after_read": self.invalidate_after_read},
+            "hal": {"invalidate_after_read": self.invalidate_after_read, **self.hal},
+            "architecture": self.architecture,
             "memory": [BASE, 262144],
             "csr": [0x1000_0000, 4096],
             "seed": 1,
@@ -293,20 +299,24 @@ class Machine:
                 self.maintain(3, [(address, length)], 3, by="hal")
         return self.ids
 
-    def start(self, adapter, ranges, write, buffer=None, device=0, size=None):
-        """Starts a transfer; bytes move with :meth:`move`."""
+    def start(self, adapter, ranges, write, buffer=None, device=0, owner=None, **more):
+        """Starts a transfer; bytes move with :meth:`move`. Without an adapter it is a bus master's.
+
+        ``device`` is the offset in the device, ``owner`` the Linux device."""
         self.transfers += 1
+        master = adapter is None or adapter["master"]
         transfer = {
-            "tag": self.transfers, "write": write, "device": device, "done": 0, "channel": 4 if adapter["master"] else 0,
+            "tag": self.transfers, "write": write, "device": device, "done": 0, "channel": 4 if master else 0,
             "bytes": [a + n for a, k in ranges for n in range(k)],
         }  # fmt: skip
-        with self.call("StartTransfer", adapter=adapter, ranges=[list(r) for r in ranges], write_to_device=write, buffer=buffer):
+        args = {"adapter": adapter, "ranges": [list(r) for r in ranges], "write_to_device": write, "buffer": buffer, **more}
+        with self.call("StartTransfer", **args, device=owner):
             self.event(
                 Kind.HANDOFF,
                 tag=transfer["tag"],
                 addr=ranges[0][0],
                 aux=transfer["channel"] | int(write) << 3,
-                data=0 if adapter["master"] else len(transfer["bytes"]),
+                data=0 if master else len(transfer["bytes"]),
             )
         return transfer
 

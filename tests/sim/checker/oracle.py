@@ -5,32 +5,44 @@ A tiny untimed model of a cache of two lines, enumerated completely. It shares n
 masks, no rules, only bytes. A driver is a script, a list of tuples; ``Transfers`` says what its transfers are. Each line has
 two cells of one chunk; values are labels of who wrote them. Lines do not interact, so each is enumerated by itself.
 
-Script operations (cells are numbers from 0, two per line)::
+Script operations (cells are numbers from 0, two per line; n: number of the transfer)::
 
     ("store", cells)  ("load", cells)  ("fetch", cells)  ("uload", cells)  ("pio", cells)
     ("ke", cells, read_operation, dma_operation)   ("maint", op, cells, target)
-    ("start", n)  ("wait", n)  ("flush", n)        n: number of the transfer
+    ("start", n)  ("wait", n)  ("flush", n)        versions 1 and 2
+    ("mapex", n)  ("flushex", n)                   version 3
+    ("map", n)  ("syncdev", n)  ("synccpu", n)  ("unmap", n)      Linux
+    ("post", op, cells, target)  ("dsb",)  ("drain",)             bare metal: maintenance may happen until the barrier
     ("irp", cells)                                 completed with success: the caller reads
 """
 
 from dataclasses import dataclass
 
-from .machine import BASE, Machine
+from .interfaces import LINUX
 
 CELLS_PER_LINE = 2
-BUF = BASE + 0x800
-CELL = 16
 CELLS = 4
 OLD = 0  # label of what memory held at first
+TO, FROM, BOTH = "TO_DEVICE", "FROM_DEVICE", "BIDIRECTIONAL"
 
 
 @dataclass(frozen=True)
 class Dma:
-    """A transfer: direction, cells, and whether it uses a cached common buffer (then nothing is flushed at its end)."""
+    """A transfer: direction, cells, and whether it uses a cached common buffer (then nothing is flushed at its end).
+
+    ``direction`` is that of its Linux mapping, the transfer's by default; ``mapping`` the transfer whose mapping it uses.
+    """
 
     write: bool
     cells: tuple[int, ...]
     common: bool = False
+    interface: str = "wdk"
+    direction: str | None = None
+    mapping: int | None = None
+
+    @property
+    def way(self):
+        return self.direction or (TO if self.write else FROM)
 
 
 @dataclass(frozen=True)
@@ -39,45 +51,67 @@ class Where:
 
     speculates: bool = False
     invalidate_after_read: bool = True
+    clean_before_read: bool = True
+    architecture: str = "arm64"
+    bounce: bool = False
 
 
 # -- enumeration ------------------------------------------------------------------------------------------------------
-# One line: (mem, d, dirty, i, sent, unread, device). mem: the cells in memory; d, i: copies in the D- and I-cache or None;
-# sent: what device-to-memory transfers may still land, {(transfer, cell, label)}; unread: what memory-to-device transfers still
-# have to take, {(transfer, cell)}; device: what they have taken, {(transfer, cell, value)}.
+# One line: (mem, d, dirty, i, sent, unread, device, pend, copy). mem: the cells in memory; d, i: copies in the D- and I-cache or
+# None; sent: what device-to-memory transfers may still land, {(transfer, cell, label)}; unread: what memory-to-device transfers
+# still have to take, {(transfer, cell)}; device: what they have taken, {(transfer, cell, value)}; pend: maintenance that was
+# given and not waited for, (op, target) or None; copy: what bounce buffers hold, {(transfer, cell, value)}.
 
 
-def _closure(states, where, active):
-    """All states reachable by what hardware may do at any time."""
+def _closure(states, where, bounced):
+    """All states reachable by what hardware may do at any time. ``bounced``: transfers that work on a copy."""
     todo, seen = list(states), set(states)
     while todo:
-        mem, d, dirty, i, sent, unread, device = todo.pop()
+        state = todo.pop()
+        mem, d, dirty, i, sent, unread, device, pend, copy = state
+        rest = (pend, copy)
         new = []
         if d is not None:
-            new.append((d if dirty else mem, None, False, i, sent, unread, device))  # eviction
+            new.append((d if dirty else mem, None, False, i, sent, unread, device, *rest))  # eviction
             if dirty:
-                new.append((d, d, False, i, sent, unread, device))  # write-back
+                new.append((d, d, False, i, sent, unread, device, *rest))  # write-back
         elif where.speculates:
-            new.append((mem, mem, False, i, sent, unread, device))
+            new.append((mem, mem, False, i, sent, unread, device, *rest))
         if i is None and where.speculates:
-            new.append((mem, d, dirty, mem, sent, unread, device))
+            new.append((mem, d, dirty, mem, sent, unread, device, *rest))
         for item in sent:
-            number, cell, label = item
-            after = tuple(label if n == cell else value for n, value in enumerate(mem))
-            new.append((after, d, dirty, i, sent - {item}, unread, device))
+            new.append(_land(state, item, bounced))
         for item in unread:
             number, cell = item
-            new.append((mem, d, dirty, i, sent, unread - {item}, device | {(number, cell, mem[cell])}))
-        for state in new:
-            if state not in seen:
-                seen.add(state)
-                todo.append(state)
+            new.append((mem, d, dirty, i, sent, unread - {item}, device | {(number, cell, mem[cell])}, *rest))
+        if pend is not None:
+            new.append(_settle(state))
+        for after in new:
+            if after not in seen:
+                seen.add(after)
+                todo.append(after)
     return seen
 
 
+def _land(state, item, bounced):
+    mem, d, dirty, i, sent, unread, device, pend, copy = state
+    number, cell, label = item
+    if number in bounced:
+        copy = frozenset(c for c in copy if c[:2] != (number, cell)) | {item}
+    else:
+        mem = tuple(label if n == cell else value for n, value in enumerate(mem))
+    return mem, d, dirty, i, sent - {item}, unread, device, pend, copy
+
+
+def _settle(state):
+    """The maintenance in progress is done."""
+    if state[7] is None:
+        return state
+    return (*_maintain(state, *state[7])[:7], None, state[8])
+
+
 def _fill(state):
-    mem, d, _, i, sent, unread, device = state
-    return state if d is not None else (mem, mem, False, i, sent, unread, device)
+    return state if state[1] is not None else (state[0], state[0], False, *state[3:])
 
 
 def corrupts(script, transfers, where):
@@ -119,10 +153,23 @@ def is_observed(script, transfers):
     return not unseen
 
 
-def is_race(script, transfers):
-    """Whether the CPU stores into a common buffer while the device uses the same bytes: then no result is the right one."""
-    running = set()
+def is_race(script, transfers, bounce=False):
+    """Whether the CPU stores into a common buffer while the device uses the same bytes: then no result is the right one.
+
+    The same for a buffer whose bounced copy will be copied back over the store.
+    """
+    running, mapped = set(), set()
     for op in script:
+        if op[0] in ("map", "mapex"):
+            mapped.add(op[1])
+        elif op[0] in ("unmap", "flushex"):
+            mapped.discard(op[1])
+        if (
+            bounce
+            and op[0] in ("store", "pio")
+            and any(transfers[n].way != TO and set(op[1]) & set(transfers[n].cells) for n in mapped)
+        ):
+            return True
         if op[0] == "start":
             running.add(op[1])
         elif op[0] == "wait":
@@ -138,17 +185,43 @@ def _line_corrupts(script, transfers, where, line):
 
     expected = [OLD] * CELLS_PER_LINE
     by_pio = [False] * CELLS_PER_LINE
-    started, over, wanted = set(), set(), {}
-    states = {((OLD,) * CELLS_PER_LINE, None, False, None, frozenset(), frozenset(), frozenset())}
-    states = _closure(states, where, started)
+    started, over, wanted, mapped = set(), set(), {}, set()
+    empty = frozenset()
+    states = {((OLD,) * CELLS_PER_LINE, None, False, None, empty, empty, empty, None, empty)}
+    bounced = {n for n, dma in transfers.items() if where.bounce and dma.interface in ("v3", "linux")}
+    states = _closure(states, where, bounced)
 
     def judged(cells):
         """Polling a common buffer while the device runs may return anything."""
         return [c for c in cells if not any(transfers[n].common and c in local(transfers[n].cells) for n in started - over)]
 
+    def maintained(states, op, target):
+        return {_maintain(s, op, target) for s in states} if op else states
+
+    def landed(states):
+        done = {n for n in over if not transfers[n].write}
+        return _closure({_land_all(s, done, bounced) for s in states}, where, bounced)
+
+    def to_cpu(states, number, *, invalidates, target):
+        """POSTREAD of a mapping's cells: an invalidate, or the copy back."""
+        mine = local(transfers[number].cells)
+        if not mine or not invalidates:
+            return states
+        if not where.bounce or (number not in mapped and transfers[number].interface == "linux"):
+            return maintained(states, 2, target)  # the address is not a bounce buffer's
+        users = [n for n in transfers if (transfers[n].mapping or n) == number and n in started and not transfers[n].write]
+        if number not in mapped:
+            return states
+        return {_copy_out(_fill(s), mine, number, users) for s in states}
+
     for label, op in enumerate(script, 1):
         kind = op[0]
-        here = [] if kind in ("start", "wait", "flush") else local(op[2] if kind == "maint" else op[1])
+        if kind in ("maint", "post"):
+            here = local(op[2])
+        elif kind in ("store", "load", "fetch", "uload", "pio", "ke", "irp"):
+            here = local(op[1])
+        else:
+            here = []
         if kind in ("store", "pio"):
             if here:
                 states = {_store(_fill(s), here, label) for s in states}
@@ -175,10 +248,46 @@ def _line_corrupts(script, transfers, where, line):
                     for c in here:
                         by_pio[c] = False
                 for what, target in steps:
-                    states = _closure({_maintain(s, what, target) for s in states}, where, started)
+                    states = _closure({_maintain(s, what, target) for s in states}, where, bounced)
         elif kind == "maint":
             if here:
                 states = {_maintain(s, op[1], op[3]) for s in states}
+        elif kind == "post":
+            states = {_settle(s) for s in states}
+            if here:
+                states = {(*s[:7], (op[1], op[3]), s[8]) for s in states}
+        elif kind == "dsb":
+            states = {_settle(s) for s in states}
+        elif kind == "drain":
+            states = landed(states)
+        elif kind in ("map", "mapex", "syncdev"):
+            number = op[1]
+            dma, mine = transfers[number], local(transfers[number].cells)
+            if kind != "syncdev":
+                mapped.add(number)
+            if not mine:
+                pass
+            elif where.bounce and (kind != "syncdev" or number in mapped):
+                if kind != "syncdev" or dma.way != FROM:
+                    states = {_copy_in(_fill(s), mine, number) for s in states}
+            elif kind == "mapex":
+                what = 1 if dma.write else 3 * where.clean_before_read
+                states = maintained(states, what, 1 if dma.write else 3)
+            else:
+                what = LINUX[where.architecture][(TO, FROM, BOTH).index(dma.way)]
+                if what == 2 and where.architecture == "arm" and len(mine) < CELLS_PER_LINE:
+                    what = 3  # the edges of a buffer that is not on lines are cleaned first
+                states = maintained(states, what, 1)
+        elif kind in ("unmap", "synccpu", "flushex"):
+            number = op[1]
+            dma = transfers[number]
+            states = landed(states)
+            if kind == "flushex":
+                states = to_cpu(states, number, invalidates=not dma.write, target=3)
+            else:
+                states = to_cpu(states, number, invalidates=dma.way != TO, target=1)
+            if kind != "synccpu":
+                mapped.discard(number)
         elif kind == "start":
             number = op[1]
             if number not in started:
@@ -186,13 +295,18 @@ def _line_corrupts(script, transfers, where, line):
                 dma = transfers[number]
                 mine = local(dma.cells)
                 name = -number  # the label of the device's bytes
+                source = dma.mapping or number
+                if number in bounced and source not in mapped:
+                    bounced = bounced - {number}  # nobody made a copy: the device works on the buffer
                 for c in mine:
                     if dma.write:
                         wanted[number, c] = expected[c]
-                    else:
+                    elif number not in bounced:
                         expected[c], by_pio[c] = name, False
-                if dma.write:
-                    states = {(*s[:5], s[5] | {(number, c) for c in mine}, s[6]) for s in states}
+                if dma.write and number in bounced:
+                    states = {(*s[:6], s[6] | {(number, c, v) for k, c, v in s[8] if k == source}, *s[7:]) for s in states}
+                elif dma.write:
+                    states = {(*s[:5], s[5] | {(number, c) for c in mine}, *s[6:]) for s in states}
                 else:
                     states = {(*s[:4], s[4] | {(number, c, name) for c in mine}, *s[5:]) for s in states}
         elif kind == "wait":
@@ -202,11 +316,13 @@ def _line_corrupts(script, transfers, where, line):
                 if transfers[number].write:
                     states = {_take_all(s, number) for s in states}
                 elif transfers[number].common:
-                    states = {_land_all(s, {number}) for s in states}
+                    states = {_land_all(s, {number}, bounced) for s in states}
+                elif number in bounced:
+                    for c in local(transfers[number].cells):
+                        expected[c], by_pio[c] = -number, False
         elif kind == "flush":
             number = op[1]
-            done = {n for n in over if not transfers[n].write}
-            states = _closure({_land_all(s, done) for s in states}, where, started)
+            states = landed(states)
             if not transfers[number].write and where.invalidate_after_read and local(transfers[number].cells):
                 states = {_maintain(s, 2, 3) for s in states}
         elif kind == "irp":
@@ -217,7 +333,7 @@ def _line_corrupts(script, transfers, where, line):
                         views = [*views, mem[c], mem[c] if i is None else i[c]]
                     if any(view != expected[c] for view in views):
                         return True
-        states = _closure(states, where, started)
+        states = _closure(states, where, bounced)
     for state in states:
         for number, cell, value in state[6]:
             if value != wanted[number, cell]:
@@ -226,12 +342,12 @@ def _line_corrupts(script, transfers, where, line):
 
 
 def _store(state, cells, label):
-    mem, d, _, i, sent, unread, device = state
-    return mem, tuple(label if n in cells else value for n, value in enumerate(d)), True, i, sent, unread, device
+    d = tuple(label if n in cells else value for n, value in enumerate(state[1]))
+    return (state[0], d, True, *state[3:])
 
 
 def _maintain(state, op, target):
-    mem, d, dirty, i, sent, unread, device = state
+    mem, d, dirty, i, *rest = state
     if target & 1 and d is not None:
         if op & 1 and dirty:
             mem, dirty = d, False
@@ -239,92 +355,32 @@ def _maintain(state, op, target):
             d, dirty = None, False
     if target & 2 and op & 2:
         i = None
-    return mem, d, dirty, i, sent, unread, device
+    return (mem, d, dirty, i, *rest)
 
 
-def _land_all(state, numbers):
-    mem, d, dirty, i, sent, unread, device = state
-    for item in sorted(sent):
+def _land_all(state, numbers, bounced):
+    for item in sorted(state[4]):
         if item[0] in numbers:
-            mem = tuple(item[2] if n == item[1] else value for n, value in enumerate(mem))
-            sent = sent - {item}
-    return mem, d, dirty, i, sent, unread, device
+            state = _land(state, item, bounced)
+    return state
 
 
 def _take_all(state, number):
-    mem, d, dirty, i, sent, unread, device = state
+    mem, d, dirty, i, sent, unread, device, *rest = state
     mine = {item for item in unread if item[0] == number}
-    return mem, d, dirty, i, sent, unread - mine, device | {(n, c, mem[c]) for n, c in mine}
+    return (mem, d, dirty, i, sent, unread - mine, device | {(n, c, mem[c]) for n, c in mine}, *rest)
 
 
-# -- the same script on the recording machine --------------------------------------------------------------------------
+def _copy_in(state, cells, number):
+    kept = {c for c in state[8] if c[0] != number}
+    return (*state[:8], frozenset(kept | {(number, c, state[1][c]) for c in cells}))
 
 
-def record(script, transfers, where, rng):
-    """Runs a script on a :class:`Machine`, with evictions, prefetches and progress as ``rng`` says."""
-    script = settled(script, transfers)
-    m = Machine(speculates=where.speculates, invalidate_after_read=where.invalidate_after_read)
-    m.site_line = 1
-    adapters = {n: m.adapter(master=dma.common, channel=0) for n, dma in transfers.items()}
-    mdls = {n: m.mdl(*ranges_of(dma.cells)) for n, dma in transfers.items()}
-    running, buffers = {}, {}
-    for n, dma in transfers.items():
-        if dma.common and not buffers:
-            # one buffer, large enough for every transfer
-            address, length = BUF, CELLS * CELL
-            buffers = dict.fromkeys(transfers, m.common_buffer(adapters[n], address, length, True))
-
-    def luck():
-        for line in range(CELLS // CELLS_PER_LINE):
-            address = BUF + line * CELLS_PER_LINE * CELL
-            if rng.random() < 0.2:
-                m.evict(address)
-            elif where.speculates and rng.random() < 0.2:
-                m.prefetch(address)
-            if where.speculates and rng.random() < 0.1:
-                m.prefetch_code(address)
-        for transfer in running.values():
-            if not transfer.get("over"):
-                m.move(transfer, rng.choice((0, 1, 16, 40)))
-
-    for position, op in enumerate(script, 2):
-        luck()
-        m.site_line = position
-        kind = op[0]
-        if kind in ("store", "pio"):
-            for address, length in ranges_of(op[1]):
-                data = bytes([position] * length)
-                (m.store if kind == "store" else m.pio_read)(address, data)
-        elif kind in ("load", "fetch", "uload"):
-            for address, length in ranges_of(op[1]):
-                {"load": m.load, "fetch": m.fetch, "uload": m.load_uncached}[kind](address, length)
-        elif kind == "ke":
-            m.ke_flush(m.mdl(*ranges_of(op[1])), op[2], op[3])
-        elif kind == "maint":
-            m.maintain(op[1], ranges_of(op[2]), op[3])
-        elif kind == "start":
-            n = op[1]
-            if n not in running:
-                dma = transfers[n]
-                m.device[:64] = bytes(0x80 + n for _ in range(64))
-                running[n] = m.start(adapters[n], ranges_of(dma.cells), dma.write, buffers.get(n))
-        elif kind == "wait":
-            transfer = running.get(op[1])
-            if transfer is not None and not transfer.get("over"):
-                m.finish(transfer)
-                transfer["over"] = True
-        elif kind == "flush":
-            m.flush_adapter(adapters[op[1]], mdls[op[1]], transfers[op[1]].write)
-        elif kind == "irp":
-            m.complete_irp(m.mdl(*ranges_of(op[1])))
-    return m.run()
-
-
-def ranges_of(cells):
-    out = []
-    for cell in sorted(cells):
-        if out and out[-1][0] + out[-1][1] == BUF + cell * CELL:
-            out[-1] = (out[-1][0], out[-1][1] + CELL)
-        else:
-            out.append((BUF + cell * CELL, CELL))
-    return out
+def _copy_out(state, cells, number, users):
+    """The bounce buffer's bytes, or those that a transfer has delivered to it, go back into the buffer."""
+    held = {c: value for k, c, value in state[8] if k == number}
+    for k, c, value in sorted(state[8]):
+        if k in users:
+            held[c] = value
+    d = tuple(held.get(n, value) if n in cells else value for n, value in enumerate(state[1]))
+    return (state[0], d, True, *state[3:])

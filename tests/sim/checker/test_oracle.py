@@ -7,7 +7,8 @@ import pytest
 
 from sim.checker import check, render_all
 
-from .oracle import Dma, Where, corrupts, is_observed, is_race, record
+from .oracle import Dma, Where, corrupts, is_observed, is_race
+from .oracle_record import record
 
 ALL, FIRST, SECOND, PART, REST = (0, 1, 2, 3), (0, 1), (2, 3), (0, 1, 2), (3,)
 

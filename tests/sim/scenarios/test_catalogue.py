@@ -7,7 +7,19 @@ import pytest
 
 from rtl.config import SocConfig
 from sim.explain import RULES, explain
-from sim.scenarios import MATRIX, NOT_APPLICABLE, Expectation, UnknownScenario, catalogue, not_applicable, select
+from sim.scenarios import (
+    MATRIX,
+    NOT_APPLICABLE,
+    Expect,
+    Expectation,
+    UnknownScenario,
+    catalogue,
+    everything,
+    examples,
+    not_applicable,
+    select,
+)
+from sim.scenarios.examples import source_of, story_of
 from sim.scenarios.layout import device_needed, fitting, images, make_setting, memory_needed, scenario_seed, user_address
 from sim.scenarios.model import COHERENT, MODES, NON_COHERENT, PLATFORMS, SIZES, size_bytes
 from sim.scenarios.outcome import CELLS, DISCIPLINES, STATES
@@ -218,7 +230,7 @@ def test_payload_decides_how_large_memory_and_device_must_be():
 
 
 def test_select_takes_names_prefixes_and_patterns():
-    assert select([]) == list(catalogue().values())
+    assert select([]) == list(everything().values())
     one = "dma-read/system/no-preflush/coherent"
     assert [s.name for s in select([f"{one}/chunk"])] == [f"{one}/chunk"]
     assert next(s.name for s in select([one])) == one
@@ -232,3 +244,40 @@ def test_select_refuses_what_matches_nothing_and_names_the_nearest():
     with pytest.raises(UnknownScenario, match="not 'dma-read/system/no-preflusch/coherent'") as error:
         select(["dma-read/system/no-preflusch/coherent"])
     assert "dma-read/system/no-preflush/coherent" in str(error.value)
+
+
+# -- examples ------------------------------------------------------------------------------------------------------------
+
+
+def test_examples_have_a_story_a_mechanism_and_a_fix():
+    assert {"rules/R24/broken", "rules/R24/fixed", "rules/R24/lucky"} <= set(examples())
+    for scenario in examples().values():
+        title, *story = story_of(scenario)
+        heads = [paragraph.partition(":")[0] for paragraph in story]
+        assert title.endswith(".") and "Mechanism" in heads and "Fix" in heads, scenario.name
+        assert source_of(scenario, "broken") and source_of(scenario, "fixed"), scenario.name
+
+
+def test_examples_say_what_their_names_say():
+    for scenario in examples().values():
+        expect = scenario.expect
+        # R03 is a consequence only: its example has another root.
+        if scenario.family == "rules" and scenario.subject != "R03" and scenario.variant.startswith(("broken", "lucky")):
+            assert expect.roots == {scenario.subject}, scenario.name
+        if scenario.variant.startswith("fixed"):
+            assert not expect.roots and expect.corrupts is not True and expect.ending == "returned", scenario.name
+        if scenario.variant.startswith("lucky"):
+            assert expect.roots and not expect.corrupts, scenario.name
+        assert set(scenario.source) <= set(RULES) | {"S10"}, scenario.name
+        text = explain(scenario)
+        assert scenario.name in text and "Mechanism" in text and " | " in text, scenario.name
+        assert "--- broken" in explain(scenario, width=80)
+
+
+def test_expectations_that_contradict_themselves_are_refused():
+    with pytest.raises(ValueError, match="severity must be given exactly where there are roots"):
+        Expect(roots={"R01"})
+    with pytest.raises(ValueError, match="severity must be one of"):
+        Expect(roots={"R01"}, severity="bad")
+    with pytest.raises(ValueError, match="ending must be one of"):
+        Expect(ending="explodes")
