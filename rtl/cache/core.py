@@ -187,11 +187,11 @@ class DCacheCore(wiring.Component):
         def is_op(*ops):
             return Cat(op == one for one in ops).any()
 
-        filling = Cat(slot.filling for slot in slots)
-        active = Cat(slot.filling | slot.held for slot in slots)
+        filling = fills.filling
+        active = filling | fills.held
         finishing = Signal(fills.count)  # slots whose beats have all come
         m.d.comb += [
-            finishing.eq(Cat(slot.filling & slot.complete for slot in slots) & ~Mux(op == AuxOp.INSTALL, p.slot, 0)),
+            finishing.eq(fills.complete & ~Mux(op == AuxOp.INSTALL, p.slot, 0)),
             install_aux.valid.eq(finishing.any()),
             install_aux.op.eq(AuxOp.INSTALL),
             install_aux.line.eq(pick(finishing & -finishing, [slot.line for slot in slots])),
@@ -204,12 +204,13 @@ class DCacheCore(wiring.Component):
         head_slots, head_waits, head_fails = Signal(fills.count), Signal(), Signal()
         beat = fills.beat
         served = Signal()  # the beat that is offered answers it
+        offered = Signal()  # and did so in the cycle before: a response that was shown stays
         m.d.comb += [
             head_slots.eq(head.slots),
             head_waits.eq(~queue.empty & head.parked & ~settled),
             # A prefetch's error is nobody's: the access fetches the line itself.
             head_fails.eq(
-                head_waits & (head_slots & ~filling & Cat(slot.error & (slot.cause == Cause.DEMAND) for slot in slots)).any()
+                head_waits & (head_slots & ~filling & fills.error & Cat(slot.cause == Cause.DEMAND for slot in slots)).any()
             ),
             p.head_asks.eq(head_waits & ~(head_slots & filling).any() & ~head_fails & ~p.from_head),
             served.eq(
@@ -217,9 +218,9 @@ class DCacheCore(wiring.Component):
                 & ~head.we
                 & beat.valid
                 & ~beat.error
-                & (beat.slot & head_slots & ~Cat(slot.drop for slot in slots)).any()
+                & (beat.slot & head_slots).any()
                 & (beat.word == head.word)
-                & ~snoop_write_now
+                & (offered | (~(beat.slot & fills.dropped).any() & ~snoop_write_now))
             ),
         ]
 
@@ -318,7 +319,7 @@ class DCacheCore(wiring.Component):
             self.visited.present.eq(found),
             self.visited.dirty.eq(found_dirty),
             ending.eq(pick(p.slot, slots)),
-            install.eq((op == AuxOp.INSTALL) & ~ending.drop & ~ending.error),
+            install.eq((op == AuxOp.INSTALL) & ~(p.slot & (fills.dropped | fills.error)).any()),
             fills.finish.eq(Mux(op == AuxOp.INSTALL, p.slot, 0)),
         ]
         for n, (name, agent) in enumerate(agents.items()):
@@ -346,15 +347,7 @@ class DCacheCore(wiring.Component):
             ours.eq(hit & ~refused & (p.from_head | (q_lookup & ~same_line.any() & ~queue.full & ~served & ~head_fails))),
             fills.look.eq(same_line),
             fills.word.eq(word),
-            early.eq(
-                q_lookup
-                & ~q.we
-                & fills.came
-                & ~(same_line & Cat(slot.held for slot in slots)).any()
-                & ~queue.full
-                & ~served
-                & ~head_fails
-            ),
+            early.eq(q_lookup & ~q.we & fills.came & ~(same_line & fills.held).any() & ~queue.full & ~served & ~head_fails),
             read_ways.eq(Mux(early, pick(same_line, [slot.way for slot in slots]), hits)),
             load_hit.eq((ours & ~we) | early),
             wants_store.eq(ours & we & ~beat.valid & ~wb.unread_in(index)),
@@ -444,6 +437,9 @@ class DCacheCore(wiring.Component):
         with m.If(queue.pop):
             m.d.sync += settled.eq(0)
 
+        if coherent:
+            m.d.sync += offered.eq(served & ~rsp.ready)
+
         # --- which fill slots the queue refers to
         m.d.comb += fills.park.eq(Mux(parks, queue.entry.slots, 0))
         for n in range(fills.count):
@@ -453,7 +449,7 @@ class DCacheCore(wiring.Component):
             m.d.comb += fills.release[n].eq(queue.pop & (youngest == queue.head_at))
         first_wait = Signal()  # the first access to a prefetch in flight
         m.d.comb += [
-            first_wait.eq(parks & ~allocate & same_line[prefetch_slot] & ~slots[prefetch_slot].used),
+            first_wait.eq(parks & ~allocate & same_line[prefetch_slot] & ~fills.used[prefetch_slot]),
             fills.use.eq(first_wait << prefetch_slot),
         ]
 
@@ -488,7 +484,7 @@ class DCacheCore(wiring.Component):
             ways=Mux(install, ending.way, Mux(gone.any(), gone, selected)),
             valid=~(leaves | gone.any()),
             dirty=store_hit | merge | (load_hit & found_dirty),
-            fresh=Mux(install, (ending.cause == Cause.PREFETCH) & ~ending.used, pushes & fresh_now),
+            fresh=Mux(install, (ending.cause == Cause.PREFETCH) & ~(p.slot & fills.used).any(), pushes & fresh_now),
             flash=flash,
             flash_keeps_dirty=cleans,
         )
@@ -528,7 +524,7 @@ class DCacheCore(wiring.Component):
                 # Only the address's set matters, and a store that is refused only delays the snoop.
                 store_now.eq((p.from_q | p.from_head) & we & (g.set_of(snooping.aux.line) == index)),
                 buffered.eq(wb.match(line)),
-                in_slot.eq(same_line & filling & ~Cat(slot.drop for slot in slots)),
+                in_slot.eq(same_line & filling & ~fills.dropped),
                 wb.peek_index.eq(sum(Mux(buffered[n], n, 0) for n in range(1, len(buffered))) if len(buffered) > 1 else 0),
                 # A write must not be overtaken by an older write-back of its line; a read needs all its words.
                 snoop_done.eq(((op == AuxOp.SNOOP_READ) & (wb.peek_ready | ~buffered.any())) | (is_write & ~buffered.any())),
@@ -607,6 +603,7 @@ class DCacheCore(wiring.Component):
                 alloc_line=line,
                 alloc_cause=fills.alloc.cause,
                 ends=op == AuxOp.INSTALL,
+                failed_fill=(p.slot & fills.error).any(),
                 install=install,
                 ending=ending,
                 wb_done=wb.done,
@@ -626,8 +623,8 @@ class DCacheCore(wiring.Component):
             self.events.evict.eq(leaves & ~walking),
             self.events.writeback.eq(pushes),
             self.events.prefetched.eq(install & (ending.cause == Cause.PREFETCH)),
-            self.events.prefetch_error.eq(ends & (ending.cause == Cause.PREFETCH) & ending.error),
-            self.events.fill_error.eq(ends & (ending.cause == Cause.DEMAND) & ending.error),
+            self.events.prefetch_error.eq(ends & (ending.cause == Cause.PREFETCH) & (p.slot & fills.error).any()),
+            self.events.fill_error.eq(ends & (ending.cause == Cause.DEMAND) & (p.slot & fills.error).any()),
             self.events.fill_line.eq(line),
             self.events.wb_error.eq(wb.done.valid & wb.done.error),
             self.events.wb_line.eq(wb.done.line),

@@ -26,17 +26,11 @@ def pick(select, values):
 
 
 class SlotLayout(data.StructLayout):
-    """A fill slot. ``filling`` from allocation to ``finish``; ``held`` while accesses of the CPU refer to it."""
+    """What a fill slot fetches."""
 
     def __init__(self, g: Geometry):
         super().__init__(
             {
-                "filling": 1,
-                "held": 1,
-                "complete": 1,  # every beat has come
-                "error": 1,  # one came with a bus error
-                "drop": 1,  # must not be installed, serves nobody
-                "used": 1,  # a CPU access waited for it
                 "cause": Cause,
                 "line": g.line_bits,
                 "way": g.ways,  # one-hot
@@ -57,7 +51,9 @@ class FillUnit(wiring.Component):
     -------
     alloc : ``valid prefetch line word way cause``: only while ``free`` (``free_prefetch``); or with ``again``: a slot (one-hot)
         that is ``held`` and not ``filling`` fetches its line once more. alloc_slot : the slot, one-hot.
-    slots : state of all slots.
+    slots : what each fetches.
+    filling, held, complete, error, dropped, used : per slot: from the allocation to ``finish`` / accesses of the CPU refer to
+        it / every beat has come / one came with a bus error / must not be installed, serves nobody / an access waited for it.
     beat : the beat that is offered: ``valid slot word error data line way`` (fills only; ``slot`` and ``way`` one-hot).
     look, word, came : ``word`` of the line of ``look`` (a demand slot, one-hot) could be read from the array in the cycle before.
     hold : R is not taken in this cycle. taken : ``beat`` was.
@@ -92,6 +88,12 @@ class FillUnit(wiring.Component):
                 "free": Out(1),
                 "free_prefetch": Out(1),
                 "slots": Out(data.ArrayLayout(SlotLayout(g), n)),
+                "filling": Out(n),
+                "held": Out(n),
+                "complete": Out(n),
+                "error": Out(n),
+                "dropped": Out(n),
+                "used": Out(n),
                 "beat": Out(beat),
                 "look": In(n),
                 "word": In(g.word_bits),
@@ -116,12 +118,12 @@ class FillUnit(wiring.Component):
         g, count, last = self._g, self.count, self.count - 1
         wraps = g.words <= 16
         slots = [self.slots[n] for n in range(count)]
-        active = [slot.filling | slot.held for slot in slots]
+        active = self.filling | self.held
 
         todo = Signal(count)  # AR still to be issued
         unused = Signal(self.demand)
         m.d.comb += [
-            unused.eq(~Cat(active[:last])),
+            unused.eq(~active[:last]),
             self.free.eq(unused.any()),
             self.free_prefetch.eq(~active[last]),
             self.alloc_slot.eq(
@@ -210,15 +212,15 @@ class FillUnit(wiring.Component):
             self.direct_rsp.data.eq(r.data),
             self.direct_rsp.resp.eq(r.resp),
         ]
-        complete = Cat(slot.complete & slot.filling for slot in slots[:last])
+        complete = self.complete[:last]
         complete_before = Signal(self.demand)
         m.d.sync += [got_before.eq(got), complete_before.eq(complete)]
-        readable = Cat(slot.filling & ~slot.error & ~slot.drop for slot in slots[:last]) & self.look
+        readable = self.filling & ~self.error & ~self.dropped & self.look
         m.d.comb += [
             ahead.eq(self.word - (pick(self.look, [slot.word for slot in slots[:last]]) if wraps else 0)),
             self.came.eq(
-                (readable & complete & (complete_before | (ahead != g.words - 1).replicate(self.demand))).any()
-                | ((readable & ~complete & get_at).any() & (ahead < got) & (ahead < got_before))
+                (readable[:last] & complete & (complete_before | (ahead != g.words - 1).replicate(self.demand))).any()
+                | ((readable[:last] & ~complete & get_at).any() & (ahead < got) & (ahead < got_before))
             ),
         ]
         with m.If(self.direct_rsp.valid & self.direct_take):
@@ -233,25 +235,25 @@ class FillUnit(wiring.Component):
 
         for n, slot in enumerate(slots):
             with m.If(self.taken & gets[n]):
-                m.d.sync += slot.complete.eq(ends)
+                m.d.sync += self.complete[n].eq(ends)
                 with m.If(bad):
-                    m.d.sync += slot.error.eq(1)
+                    m.d.sync += self.error[n].eq(1)
             with m.If(self.use[n]):
-                m.d.sync += slot.used.eq(1)
+                m.d.sync += self.used[n].eq(1)
             with m.If(self.drop[n]):
-                m.d.sync += slot.drop.eq(1)
+                m.d.sync += self.dropped[n].eq(1)
             with m.If(self.finish[n]):
-                m.d.sync += [slot.filling.eq(0), slot.complete.eq(0)]
+                m.d.sync += [self.filling[n].eq(0), self.complete[n].eq(0)]
             with m.If(self.park[n]):
-                m.d.sync += slot.held.eq(1)
+                m.d.sync += self.held[n].eq(1)
             with m.Elif(self.release[n]):
-                m.d.sync += slot.held.eq(0)
+                m.d.sync += self.held[n].eq(0)
             with m.If(self.alloc.valid & self.alloc_slot[n]):
                 m.d.sync += [
-                    slot.filling.eq(1),
-                    slot.error.eq(0),
-                    slot.drop.eq(0),
-                    slot.used.eq(0),
+                    self.filling[n].eq(1),
+                    self.error[n].eq(0),
+                    self.dropped[n].eq(0),
+                    self.used[n].eq(0),
                     slot.cause.eq(self.alloc.cause),
                     slot.line.eq(self.alloc.line),
                     slot.way.eq(self.alloc.way),

@@ -57,7 +57,8 @@ class AxiFrontEnd(wiring.Component):
         busy = Signal()
         write = Signal()
         ax = Signal(self._axi.ax_layout)  # addr is the current beat's, len the beats after it
-        wrap_mask = Signal(12)  # address bits that change in a WRAP burst
+        wrap_bits = byte_bits + 4  # of a WRAP burst's 2 to 16 beats
+        wrap_mask = Signal(wrap_bits)  # address bits that change in it
         served_read = Signal()  # the channel served last
 
         pick_read = Signal()
@@ -74,12 +75,13 @@ class AxiFrontEnd(wiring.Component):
         m.d.comb += accept.eq(free & (axi.ar.valid | axi.aw.valid))
 
         # The step is the aligned next beat: an unaligned start concerns the first beat only.
-        aligned, following = Signal(32), Signal(32)
-        unit = Signal(8)
+        # No burst leaves its 4 KiB page, so only these address bits change.
+        following = Signal(12)
+        unit, below = Signal(byte_bits + 1), Signal(byte_bits)
         m.d.comb += [
             unit.eq(1 << ax.size),
-            aligned.eq(ax.addr & ~(unit - 1)),
-            following.eq(aligned + unit),
+            below.eq(unit - 1),
+            following.eq(Cat(ax.addr[:byte_bits] & ~below, ax.addr[byte_bits:12]) + unit),
         ]
         with m.If(take):
             m.d.sync += [ax.len.eq(ax.len - 1), busy.eq(ax.len != 0)]
@@ -87,16 +89,17 @@ class AxiFrontEnd(wiring.Component):
                 with m.Case(Burst.FIXED):
                     pass
                 with m.Case(Burst.WRAP):
-                    m.d.sync += ax.addr[:12].eq((ax.addr[:12] & ~wrap_mask) | (following[:12] & wrap_mask))
+                    low_bits = ax.addr[:wrap_bits]
+                    m.d.sync += low_bits.eq((low_bits & ~wrap_mask) | (following[:wrap_bits] & wrap_mask))
                 with m.Default():
-                    m.d.sync += ax.addr.eq(following)
+                    m.d.sync += ax.addr[:12].eq(following)
         with m.If(accept):
             m.d.sync += [
                 busy.eq(1),
                 write.eq(~pick_read),
                 served_read.eq(pick_read),
                 ax.eq(new),
-                wrap_mask.eq(((new.len << new.size) | ((1 << new.size) - 1))[:12]),
+                wrap_mask.eq((new.len[:4] << new.size) | ((1 << new.size) - 1)),
             ]
 
         # --- beats. Bytes asked for: from the address to the end of its size-aligned container.
@@ -104,7 +107,7 @@ class AxiFrontEnd(wiring.Component):
         low, high = Signal(byte_bits), Signal(byte_bits)
         m.d.comb += [
             low.eq(ax.addr[:byte_bits]),
-            high.eq((ax.addr | (unit - 1))[:byte_bits]),
+            high.eq(ax.addr[:byte_bits] | below),
             asked.eq(Cat((low <= n) & (high >= n) for n in range(data_bytes))),
         ]
         m.d.comb += [

@@ -47,6 +47,7 @@ class CoreView:
     alloc_line: ValueLike
     alloc_cause: ValueLike
     ends: ValueLike
+    failed_fill: ValueLike
     install: ValueLike
     ending: Any
     wb_done: Any
@@ -114,7 +115,7 @@ def add_records(m: Module, v: CoreView) -> None:
         p.record.kind.eq(Mux(v.ends, Mux(v.install, Kind.FILL_INSTALL, Kind.FILL_DROP), Kind.FILL_REQUEST)),
         p.record.addr.eq(g.address_of(v.alloc_line)),
         p.record.aux.eq(Mux(v.ends, Cat(v.ending.cause, Const(0, 4), Mux(v.install, number, 0)), v.alloc_cause)),
-        p.record.flags.eq(v.ends & v.ending.error),
+        p.record.flags.eq(v.ends & v.failed_fill),
     ]
 
     # --- d_wb

@@ -109,7 +109,7 @@ class MaintenanceWalker(wiring.Component):
         # --- the next line, or the next place in the array
         pos_bits = g.span_bits + (g.ways - 1).bit_length()  # within a row: way after way
         row_bits = g.index_bits - g.span_bits
-        at = Signal(max(g.line_bits, pos_bits + row_bits))  # next line (LINES) or next place (PLACES)
+        at = Signal(max(g.line_bits + 1, pos_bits + row_bits))  # next line (LINES; may lie behind the window) or place (PLACES)
         ended = Signal()  # the last one has been granted
         by_lines = Signal()  # this command walks addresses
         here, lowest = Signal(g.span * g.ways), Signal(g.span * g.ways)
@@ -229,12 +229,10 @@ class MaintenanceWalker(wiring.Component):
             maint.done.eq(finished),
             maint.error.eq(error | (self.wb_done.valid & self.wb_done.error & in_range)),
             maint.aborted.eq(maint.abort),
-            maint.progress.eq(g.address_of(Mux(by_lines, at[: g.line_bits], self.first))),
+            maint.progress.eq(((Mux(by_lines, at[: g.line_bits + 1], self.first) << g.offset_bits) + g.base)[:32]),
             maint.step.valid.eq(in_second & (aux.op != AuxOp.FLASH) & ((state == State.LINES) | (state == State.PLACES))),
             maint.step.addr.eq(self.visited.addr),
             maint.step.present.eq(self.visited.present),
             maint.step.dirty.eq(self.visited.dirty),
         ]
-        with m.If(by_lines & ended):  # at may have wrapped
-            m.d.comb += maint.progress.eq((g.address_of(self.last) + g.line_bytes)[:32])
         return m
