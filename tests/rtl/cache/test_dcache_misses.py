@@ -23,7 +23,7 @@ def run(testbench, config=SMALL, **options):
     ("dirty", "write", "cycles"), [(False, False, 280), (True, False, 324), (False, True, 485), (True, True, 485)]
 )
 def test_stream_of_misses(dirty, write, cycles):
-    """64 lines that miss (64-bit bus, latency 10), victims all dirty or none: cycles from the first address to the last response."""
+    """64 lines that miss (64-bit bus, latency 10), all victims dirty or none: from the first address to the last response."""
 
     async def testbench(ctx, bench):
         if dirty:
