@@ -39,6 +39,7 @@ class FlushCall(enum.Enum):
     BOUNCE_TO_DEVICE = "bounce bytes, before memory-to-device"
     BOUNCE_FROM_DEVICE = "bounce bytes, before device-to-memory"
     BOUNCE_TO_CPU = "bounce bytes, before they are copied back"
+    BOUNCED_READ = "a buffer into which map registers were copied back"
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ FLUSH_TABLE: Mapping[FlushCall, tuple[CacheStep, ...]] = MappingProxyType(
         FlushCall.BOUNCE_TO_DEVICE: (_CLEAN_D,),
         FlushCall.BOUNCE_FROM_DEVICE: (CacheStep(Op.CLEAN_INVALIDATE, Target.D),),
         FlushCall.BOUNCE_TO_CPU: (CacheStep(Op.INVALIDATE, Target.D),),
+        FlushCall.BOUNCED_READ: (_CLEAN_D, _DROP_I),
     }
 )
 

@@ -15,7 +15,7 @@ from rtl.config import SocConfig
 
 from .scenarios import AnyScenario, select
 from .scenarios.layout import check_fit, fitting
-from .scenarios.model import COHERENT, NON_COHERENT
+from .scenarios.model import COHERENT, NON_COHERENT, split_platform
 from .toolchain import SIMULATORS
 
 __all__ = [
@@ -110,6 +110,16 @@ def read_configs(path: str | Path | None, payload_bytes: int) -> dict[str, SocCo
     return {name: config.replace(coherency=value) for name, value in coherency.items()}
 
 
+def _faulty(configs: dict[str, SocConfig], scenarios: Sequence[AnyScenario]) -> dict[str, SocConfig]:
+    """Hardware by platform for the examples whose platform has faults."""
+    found = {}
+    for name in dict.fromkeys(scenario.platform for scenario in scenarios):
+        platform, faults = split_platform(name)
+        if faults:
+            found[name] = configs[platform].replace(**{f"faults__{fault}": True for fault in faults})
+    return found
+
+
 def check_folder(name: str, path: str | Path) -> Path:
     """A folder that can be written, or made; nothing is made here."""
     folder = Path(path)
@@ -150,7 +160,7 @@ def prepare(
     scenarios = select(names)
     data, shown = read_payload(payload)
     configs = read_configs(config, len(data))
-    chosen = tuple(scenario for scenario in scenarios if scenario.platform in configs)
+    chosen = tuple(scenario for scenario in scenarios if split_platform(scenario.platform)[0] in configs)
     if not chosen:
         (platform,) = configs
         raise OptionError(
@@ -161,7 +171,7 @@ def prepare(
         raise OptionError(f"waves must be asked for with exactly one scenario, not {len(chosen)}: name it in full")
     return RunOptions(
         scenarios=chosen,
-        configs=configs,
+        configs=configs | _faulty(configs, chosen),
         payload=data,
         payload_name=shown,
         seed=seed,

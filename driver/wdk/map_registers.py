@@ -15,6 +15,7 @@ from ..bounce import BouncePool, BounceSlot
 from ..errors import AdapterError
 from ..hal import Hal
 from ..memory import PAGE_BYTES
+from ..platform import FlushCall
 from ..trace import Trace
 from .mdl import Mdl
 
@@ -98,7 +99,7 @@ class Mapper:
 
     def __init__(self, hal: Hal, trace: Trace, *, reach: int, contiguous: bool):
         self._reach, self.contiguous = reach, contiguous
-        self._pool = BouncePool(hal, trace, "map-registers")
+        self._hal, self._pool = hal, BouncePool(hal, trace, "map-registers")
 
     async def map(
         self, registers: MapRegisters | None, mdl: Mdl, offset: int, pieces: Sequence[tuple[int, int]], write_to_device: bool
@@ -154,6 +155,9 @@ class Mapper:
             position = max(position, high)
             if not write_to_device:
                 await self._pool.copy_out(mapping.slot, low - mapping.offset, high - low)
+                # The copy is dirty, and the I-cache knows nothing of it. A direct transfer leaves the buffer in memory and in no
+                # cache; a driver cannot know that it was bounced, so this one has to leave it fit to be fetched and sent on too.
+                await self._hal.flush_caches(FlushCall.BOUNCED_READ, mdl_pieces(mdl, low, high - low))
             if done and high - low == mapping.length:
                 self._unmap(registers, mapping)
         return direct + (mdl_pieces(mdl, position, end - position) if position < end else [])

@@ -121,7 +121,8 @@ def _touch(book: Book, line: Line, transfer: Transfer, bytes_: int, who: Access,
         if verb == "reads" and severity is not Severity.WARNING:
             transfer.reads.append(event)  # what the device delivers later tells whether this was old
         book.note("R05", (transfer.number, verb), build, line, bytes_, severity=severity, subjects=transfer.subjects)
-    elif not transfer.write:
+    elif not transfer.write and not (transfer.bounced and ownership.copying(book, event)):
+        # what a flush copies out of map registers after its drain failed is that flush's result (R26), not the driver's use
         harm.use_in_flight(book, line, transfer, bytes_, who, verb)
 
 

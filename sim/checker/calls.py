@@ -209,7 +209,7 @@ class Flush:
 
     @property
     def text(self) -> str:
-        if self.by_address or self.mapping is not None:
+        if self.by_address or self.mapping is not None or self.interface == "linux":
             return self.name
         return f"KeFlushIoBuffers(Mdl, ReadOperation={flag(self.read)}, DmaOperation={flag(self.dma)})"
 

@@ -27,7 +27,7 @@ from .ledger import (
     tell,
     who,
 )
-from .state import merge, subtract
+from .state import clip, intersect, merge, subtract
 
 __all__ = ["begin", "end", "end_of_run"]
 
@@ -295,11 +295,16 @@ def _flush(book: Book, known: Ledger, adapter: Adapter, call: OpenCall) -> None:
 
 
 def _only_what_moved(mapping: Map, part: list[Any]) -> bool:
-    """A transfer that ended short may be flushed at its real length."""
+    """A transfer that ended short may be flushed at its real length, also where the device wrote bounce bytes."""
     if subtract(part, mapping.source) or not mapping.transfers or part[0][0] != merge(mapping.source)[0][0]:
         return False
-    moved = [r for transfer in mapping.transfers for r in transfer.ranges]
-    return mapping.elements == mapping.source and not subtract(moved, part)
+    moved, position = [], 0
+    for address, length in mapping.elements:
+        for transfer in mapping.transfers:
+            for a, n in intersect(transfer.ranges, [(address, length)]):
+                moved += clip(mapping.source, position + a - address, n)
+        position += length
+    return not subtract(moved, part)
 
 
 def _arguments(book: Book, mapping: Map, call: OpenCall, how: str) -> None:

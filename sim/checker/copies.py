@@ -36,6 +36,19 @@ def _wait(book: Book, bounce: Bounce, transfer: Transfer, parts: list[Range]) ->
             line.claims.append(bounce)
 
 
+_NEVER_COPIED = ("R24", "R28", "R29", "R32", "R41")
+
+
+def _given_back(book: Book, call: OpenCall) -> None:
+    """What the device wrote and nobody copied back is lost with the bounce buffer."""
+    address = int((call.args.get("bounce") or [0])[0])
+    for bounce in [b for b in book.bounces if b.range[0] == address and b.waiting_of is not None]:
+        transfer, left = bounce.waiting_of, sum(mask.bit_count() for mask in bounce.waiting.values())
+        for draft in book.drafts.values() if left and transfer is not None else ():
+            if draft.rule in _NEVER_COPIED and transfer.subject in draft.subjects:
+                draft.see(f"{left} bytes of {transfer.what} were never copied out of their bounce buffer")
+
+
 def _behind(bounce: Bounce, parts: list[Range]) -> list[Range]:
     return [r for a, n in parts for r in clip(bounce.source, a - bounce.range[0], n)]
 
@@ -145,6 +158,7 @@ def begin(book: Book, call: OpenCall) -> None:
         _copy_begins(book, call)
     elif call.name == "BounceUnmap":
         _unmapped_too_early(book, call)
+        _given_back(book, call)
 
 
 def end(book: Book, call: OpenCall, result: Any, error: Any) -> None:
@@ -179,7 +193,7 @@ def end(book: Book, call: OpenCall, result: Any, error: Any) -> None:
             "transfer": transfer.number,
         }
 
-    book.note("R53", (transfer.number,), build, subjects=[transfer.subject], party=Party.INTERFACE)
+    book.note("R53", (transfer.number,), build, subjects=[transfer.subject, ("C", call.number)], party=Party.INTERFACE)
 
 
 def _left(book: Book, transfer: Transfer) -> tuple[int | None, int | None]:
@@ -210,7 +224,7 @@ def _used(book: Book, reading: _Reading, call: OpenCall, length: int) -> None:
             "transfer": transfer.number,
         }
 
-    draft = book.note("R53", (transfer.number,), build, subjects=[transfer.subject])
+    draft = book.note("R53", (transfer.number,), build, subjects=[transfer.subject, ("C", reading.call.number)])
     draft.ranges += clip(transfer.mapped or transfer.source, 0, max(length, moved))
     if not reading.early:
         draft.party = Party.INTERFACE

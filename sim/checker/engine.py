@@ -15,6 +15,7 @@ from . import (
     access,
     adapter,
     addresses,
+    bookkeeping,
     channel,
     control,
     copies,
@@ -23,7 +24,6 @@ from . import (
     harm,
     irp,
     irql,
-    ledger,
     mappings,
     outside,
     ownership,
@@ -44,7 +44,7 @@ __all__ = ["FAMILIES", "Engine", "check"]
 
 #: The rule families, in the order in which they hear of a call. A family is a module with any of the functions
 #: ``begin(book, call)``, ``end(book, call, result, error)``, ``started(book, transfer)``, ``completed(book, transfer)`` and
-#: ``end_of_run(book)``, and a table ``EVENTS`` of probe kinds to functions ``(book, event)``. The ledger comes last: the others
+#: ``end_of_run(book)``, and a table ``EVENTS`` of probe kinds to functions ``(book, event)``. Bookkeeping comes last: the others
 #: see what the driver held before the call.
 FAMILIES = (
     mappings,
@@ -64,7 +64,7 @@ FAMILIES = (
     versions,
     results,
     outside,
-    ledger,
+    bookkeeping,
 )
 
 Handler = Callable[[Event], None]

@@ -25,6 +25,8 @@ def end(book: Book, call: OpenCall, result: Any, error: Any) -> None:
         return
     if call.name == "KeFlushIoBuffers":
         _ke_flush_done(book, call)
+    elif call.name in ("flush_dcache_page", "flush_icache_range"):
+        _code_flush_done(book, call)
     elif call.name == "CacheMaintenance" and call.args.get("requested_by") != "hal":
         _by_address_done(book, call)
 
@@ -172,10 +174,14 @@ def _apply(
             if not line.dirty:
                 line.hazard = 0
         if target & I and op & INVALIDATE:
-            if line.ifill_n < at:
+            before = line.ifill_n < at
+            if before:
                 line.ifill_n, line.ifill = -1, None
-                # where the CPU speculates, the I-cache may at once refill from memory that is older than a dirty line
-                line.istale = line.istale & line.dirty if book.speculates else 0
+            # where the CPU speculates, the I-cache may at once refill from memory that is older than a dirty line
+            if book.speculates:
+                line.istale &= line.dirty
+            elif before:
+                line.istale = 0
         if line.hot and line.is_cold():
             line.hot = False
 
@@ -240,6 +246,25 @@ def _ke_flush_done(book: Book, call: OpenCall) -> None:
         wrong_flag(book, flush)
     pio.flushed(book, flush)
     remember(book, flush)
+
+
+def _code_flush_done(book: Book, call: OpenCall) -> None:
+    """End of Linux's flush_dcache_page or flush_icache_range: what KeFlushIoBuffers(TRUE, FALSE) is for a PIO read. A transfer's
+    flush is its mapping, never this."""
+    page, args = call.name == "flush_dcache_page", call.args
+    start = int(args.get("address" if page else "start") or 0)
+    length = int(args.get("length") or 0) if page else int(args.get("end") or 0) - start
+    ranges = [(start, length)] if length > 0 else []
+    if book.coherent:
+        virtual(book, call, ranges, [(1, D), (2, I)])
+    worked = book.coherent or call.maintained > 0 or not ranges
+    flush = Flush(
+        call.number, call.name, call.site, call.cycle, call.position, book.n, ranges, list(ranges),
+        read=True, dma=False, worked=worked, interface="linux",
+    )  # fmt: skip
+    if not worked or (book.coherent and call.maintained):
+        wrong_flag(book, flush)
+    pio.flushed(book, flush)
 
 
 def remember(book: Book, flush: Flush) -> None:

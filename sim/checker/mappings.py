@@ -7,7 +7,7 @@ and Linux's are themselves the flush before the transfer (PREREAD, PREWRITE); ve
 
 from typing import Any
 
-from . import flushes
+from . import flushes, pio
 from .book import Book
 from .calls import Bounce, CommonBuffer, Flush, Mapping, OpenCall, adapter_id, mdl_ranges, succeeded
 from .state import Range, clip, intersect, line_masks, merge, subtract
@@ -208,6 +208,7 @@ def _covers(book: Book, mapping: Mapping, ranges: list[Range], call: OpenCall, *
         call.number, call.name, call.site, call.cycle, call.position, book.n, merge(ranges), merge(ranges),
         read=not mapping.write, worked=worked, interface=mapping.interface, mapping=mapping,
     )  # fmt: skip
+    pio.flushed(book, flush)
     flushes.remember(book, flush)
     if (book.coherent and call.maintained) or not worked:
         flushes.wrong_flag(book, flush)

@@ -111,8 +111,10 @@ def _check(book: Book, transfer: Transfer, event: Event, strobes: int) -> None:
     good = cache.get(address)
     if good is None:
         good = 0
-        for start, length in intersect(allowed, [(address, book.beat)]):
-            good |= (1 << start + length - address) - (1 << start - address)
+        for start, length in allowed:
+            low, high = max(start - address, 0), min(start + length - address, book.beat)
+            if low < high:
+                good |= (1 << high) - (1 << low)
         cache[address] = good
     wrong = strobes & ~good
     if wrong:

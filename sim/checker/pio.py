@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""PIO reads into memory and instruction fetches: R17, R18, and R19, R22, R23 of the flush after a PIO read."""
+"""PIO reads into memory and instruction fetches: R17, R18, and R19, R22, R23 of the flush after a PIO read.
+
+The flush is KeFlushIoBuffers(Mdl, TRUE, FALSE), on Linux flush_dcache_page or flush_icache_range, on bare metal maintenance by
+address.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -36,8 +40,21 @@ def _declare(book: Book, call: OpenCall) -> None:
         line.hot = True
 
 
+def _linux(book: Book) -> bool:
+    return book.platform.get("interface") != "bare" and book.platform.get("architecture", "wdk") != "wdk"
+
+
+def _wanted(book: Book) -> str:
+    """The call that a PIO read owes."""
+    if book.platform.get("interface") == "bare":
+        return "clean of the D-cache, then invalidate of the I-cache,"
+    if _linux(book):
+        return "flush_dcache_page() (or flush_icache_range())"
+    return "KeFlushIoBuffers(Mdl, ReadOperation=TRUE, DmaOperation=FALSE)"
+
+
 def flushed(book: Book, flush: Flush) -> None:
-    """A flush call came after the PIO reads whose bytes it covers. Only KeFlushIoBuffers(TRUE, FALSE) pays what they owe."""
+    """A flush call came after the PIO reads whose bytes it covers. Only the call of :func:`_wanted` pays what they owe."""
     for read in book.pios:
         common = intersect(read.ranges, flush.ranges)
         if not common:
@@ -72,9 +89,9 @@ def handed_on(
     if not bytes_ or read is None:
         return
     risk = bytes_ & ((line.dirty if memory or fetch else 0) | (line.istale if fetch else 0))
-    if not risk and any(flush.by_address for flush in read.flushes):
+    if not risk and any(flush.by_address or flush.mapping is not None for flush in read.flushes):
         return
-    own = [f for f in read.flushes if not f.by_address]
+    own = [f for f in read.flushes if not f.by_address and f.mapping is None]
     right = [f for f in own if f.read and not f.dma]
     never = {"R12", "R19", "R20", "R21", "R22", "R23"}
     about: list[tuple[str, int]] = [read.subject, *subjects]
@@ -99,12 +116,12 @@ def handed_on(
                 return  # the wrong call is the finding; it has done what was needed
 
     def build() -> dict[str, Any]:
+        wanted = _wanted(book)
         return {
-            "detail": f"bytes that {read.name} at {site_text(read.site)} stored are {how}, and no KeFlushIoBuffers(Mdl, TRUE, "
-            "FALSE) came between: they may be in the D-cache only, and the I-cache may hold older ones",
+            "detail": f"bytes that {read.name} at {site_text(read.site)} stored are {how}, and no {wanted.rstrip(',')} came "
+            "between: they may be in the D-cache only, and the I-cache may hold older ones",
             "accesses": [book.called(read), who],
-            "missing": f"KeFlushIoBuffers(Mdl, ReadOperation=TRUE, DmaOperation=FALSE) after the {read.name} at "
-            f"{site_text(read.site)}, before {who.what} at {site_text(who.site)}",
+            "missing": f"{wanted} after the {read.name} at {site_text(read.site)}, before {who.what} at {site_text(who.site)}",
         }
 
     severity = Severity.POSSIBLE if risk else Severity.WARNING
@@ -116,7 +133,7 @@ def _short(book: Book, read: Pio, flush: Flush) -> None:
         return {
             "detail": f"the flush at {site_text(flush.site)} covers less than the PIO read at {site_text(read.site)} stored",
             "accesses": [book.called(read), book.called(flush)],
-            "missing": "KeFlushIoBuffers(Mdl, ReadOperation=TRUE, DmaOperation=FALSE) over the whole MDL chain",
+            "missing": f"{_wanted(book)} over all of it",
         }
 
     draft = book.note("R19", (flush.number,), build, severity=Severity.WARNING, subjects=[read.subject, flush.subject])
@@ -189,7 +206,7 @@ def _r18(book: Book, line: Line, old: int, who: Access, event: Event) -> None:
             "accesses": [before, who],
             "missing": f"clean of the D-cache and invalidate of the I-cache after {before.what} at {site_text(before.site)}, "
             f"before the fetch at {site_text(who.site)}"
-            + ("" if transfer is not None and not dirty else " (KeFlushIoBuffers(Mdl, TRUE, FALSE))"),
+            + ("" if transfer is not None and not dirty else f" ({_wanted(book).rstrip(',')})"),
             "transfer": None if transfer is None else transfer.number,
         }
 

@@ -163,7 +163,7 @@ def _free(book: Book, known: Ledger, adapter: Adapter, call: OpenCall) -> None:
         _double(book, call, f"the channel of adapter {adapter.id}", newest.call if newest is not None else None, subjects)
 
 
-def _other_values(book: Book, call: OpenCall, first: OpenCall, given: str, right: str) -> None:
+def _other_values(book: Book, call: OpenCall, first: OpenCall, given: str, right: str, subjects: Any = ()) -> None:
     """R41."""
     tell(
         book,
@@ -172,7 +172,7 @@ def _other_values(book: Book, call: OpenCall, first: OpenCall, given: str, right
         f"{call.name} with {given}; {right} at {site_text(first.site)}",
         f"the values of the {first.name} at {site_text(first.site)} in the {call.name} at {site_text(call.site)}",
         [who(first), who(call)],
-        subjects=[("C", first.number), ("C", call.number)],
+        subjects=[("C", first.number), ("C", call.number), *subjects],
     )
 
 
@@ -245,9 +245,18 @@ def _unmap(book: Book, known: Ledger, call: OpenCall) -> None:
         _other_values(book, call, mapping.call, "another kind of mapping", f"it is of {mapping.call.name}")
     elif call.name == "dma_unmap_sg":
         if [(int(a), int(n)) for a, n in args.get("entries") or ()] != mapping.source:
-            _other_values(book, call, mapping.call, f"{len(args.get('entries') or ())} entries", f"{len(mapping.source)} others")
+            _other_values(
+                book,
+                call,
+                mapping.call,
+                f"{len(args.get('entries') or ())} entries",
+                f"{len(mapping.source)} others",
+                mapping.subjects,
+            )
     elif args.get("length") is not None and args["length"] != mapping.asked:
-        _other_values(book, call, mapping.call, f"length {args['length']}", f"{mapping.asked} bytes were mapped")
+        _other_values(
+            book, call, mapping.call, f"length {args['length']}", f"{mapping.asked} bytes were mapped", mapping.subjects
+        )
 
 
 def _free_memory(book: Book, known: Ledger, call: OpenCall) -> None:

@@ -143,7 +143,7 @@ RULES: dict[str, Rule] = {rule.id: rule for rule in _ALL}
 #: which way it is not (``Draft.never``).
 MAY_CAUSE: dict[str, frozenset[str]] = {
     "R54": frozenset({"R35", "R42", "R43", "R44", "R46", "R47", "R48", "R50"}),
-    "R42": frozenset({"R09", "R10", "R29", "R44", "R45", "R47", "R49"}),
+    "R42": frozenset({"R09", "R10", "R19", "R29", "R44", "R45", "R47", "R49"}),
     "R43": frozenset({"R29", "R32", "R35", "R44"}),
     "R45": frozenset({"R09", "R10", "R32", "R38"}),
     "R35": frozenset({"R29", "R42", "R44", "R46", "R47", "R50"}),
@@ -153,9 +153,12 @@ MAY_CAUSE: dict[str, frozenset[str]] = {
     "R31": frozenset({"R30", "R32", "R37", "R38"}),
     "R30": frozenset({"R32", "R37", "R38", "R39"}),
     "R28": frozenset({"R24", "R25", "R29", "R32", "R38", "R44"}),
+    "R53": frozenset({"R04", "R25", "R29"}),
     "R29": frozenset({"R03", "R04", "R18", "R24", "R25", "R32", "R44"}),
     "R40": frozenset({"R35"}),
+    "R36": frozenset({"R53"}),
     "R37": frozenset({"R41"}),
+    "R41": frozenset({"R04"}),
     "R21": frozenset({"R01", "R02", "R03", "R04", "R07", "R08", "R13", "R15", "R17", "R18"}),
     "R20": frozenset({"R01", "R02", "R03", "R13", "R15", "R17", "R18"}),
     "R16": frozenset({"R01", "R02", "R03", "R04", "R07", "R08", "R13", "R15", "R18"}),

@@ -321,7 +321,7 @@ def _uncovered(book: Book, transfer: Transfer, rule: str, flushes: list[Flush]) 
     waiting = [c for c in book.calls.values() if c.name == "CacheMaintenance"]
     covered += [r for c in waiting for r in (transfer.source if c.args.get("ranges") is None else pairs(c.args["ranges"]))]
     missing = subtract(transfer.source, covered)
-    if not missing:
+    if not missing or not subtract(transfer.ranges, covered):  # the second: bounce bytes, which the mapping made ready
         return
     partly = [f for f in flushes if _fits(f, transfer)] or flushes
     if partly:

@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from .common import CommandFailed
 
 __all__ = ["add", "run"]
 
+_PLAIN_SECONDS = 5.0
 _ONLY_DRIVER = ("platform", "config", "payload", "seed", "explore", "simulator", "limit", "json", "sarif", "waves", "results")
 
 
@@ -125,10 +127,12 @@ def _write(path: str, text: str) -> None:
 
 
 class _Progress:
-    """How far an exploration is: a bar on a terminal, nothing for one run."""
+    """How far an exploration is: a bar on a terminal, else a line every few seconds; nothing for one run."""
 
     def __init__(self, out: Console):
         self._out = out
+        self._total = self._done = 0
+        self._start = self._last = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
@@ -136,8 +140,10 @@ class _Progress:
         self._out.print(text, markup=False)
 
     def started(self, total: int) -> None:
+        self._start = self._last = time.monotonic()
         if total < 2:
             return
+        self._total = total
         self._out.print(f"running {total} times")
         if self._out.is_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -149,8 +155,12 @@ class _Progress:
             self._bar.start()
 
     def finished(self, run: Any) -> None:
+        self._done += 1
         if self._bar is not None:
             self._bar.advance(self._task)
+        elif self._total and time.monotonic() - self._last > _PLAIN_SECONDS:
+            self._last = time.monotonic()
+            self._out.print(f"{self._done} of {self._total} done after {self._last - self._start:.0f} s")
 
     def close(self) -> None:
         if self._bar is not None:

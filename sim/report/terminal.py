@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from ..scenarios.model import split_platform
 from .result import Result
 
 __all__ = ["Progress", "print_results"]
@@ -103,7 +104,7 @@ def table(results: Sequence[Result]) -> Table:
         grid.add_row(
             escape("/".join([result.row, result.mode, *([variant] if variant else [])])),
             result.discipline,
-            result.platform,
+            _platform(result.platform),
             escape(result.expectation),
             escape(result.happened),
             _findings(result),
@@ -112,6 +113,11 @@ def table(results: Sequence[Result]) -> Table:
             f"[{_STYLES[result.verdict]}]{result.verdict}[/]",
         )
     return grid
+
+
+def _platform(name: str) -> str:
+    platform, faults = split_platform(name)
+    return f"{platform}, faulty" if faults else platform
 
 
 def _failures(out: Console, results: Sequence[Result], reproduce: Mapping[str, str]) -> None:

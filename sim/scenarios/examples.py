@@ -10,14 +10,16 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from types import MappingProxyType, ModuleType
 from typing import Any
 
+from rtl.config import FaultConfig
+
 from ..userdriver.source import style_of
 from ..userdriver.timing import Timing
-from .model import COHERENT, NON_COHERENT
+from .model import COHERENT, NON_COHERENT, faulty_platform
 
 __all__ = ["FAMILIES", "VARIANTS", "DriverScenario", "Example", "Expect", "covering", "examples", "source_of", "story_of"]
 
@@ -40,7 +42,8 @@ class Expect:
     corrupts : bytes must go wrong (True), must not (False); None: not looked at.
     ending : how the driver's coroutine ends.
     function : name of the coroutine; "" for the variant's own. A lucky run may be the broken driver under another timing.
-    coherent : the hardware snoops. architecture : of the Linux interface. speculates : the CPU may prefetch by itself.
+    coherent : the hardware snoops. faults : that it has, fields of :class:`rtl.config.FaultConfig`; a build of its own.
+    architecture : of the Linux interface. speculates : the CPU may prefetch by itself.
     timing : the hardware's free choices. hal, beliefs : fields of :class:`driver.platform.HalOptions` and
         :class:`driver.platform.Platform` that the HAL is told.
     """
@@ -52,6 +55,7 @@ class Expect:
     ending: str = "returned"
     function: str = ""
     coherent: bool = False
+    faults: frozenset[str] = frozenset()
     architecture: str = ""
     speculates: bool = True
     timing: Timing = field(default_factory=Timing)
@@ -59,8 +63,11 @@ class Expect:
     beliefs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "roots", frozenset(self.roots))
-        object.__setattr__(self, "consequences", frozenset(self.consequences))
+        for name in ("roots", "consequences", "faults"):
+            object.__setattr__(self, name, frozenset(getattr(self, name)))
+        known = {field.name for field in fields(FaultConfig)}
+        if not self.faults <= known:
+            raise ValueError(f"Expect.faults must be of {', '.join(sorted(known))}, not {', '.join(sorted(self.faults - known))}")
         if self.severity and self.severity not in SEVERITIES:
             raise ValueError(f"Expect.severity must be one of {', '.join(SEVERITIES)}, not {self.severity!r}")
         if bool(self.roots) != bool(self.severity):
@@ -126,7 +133,7 @@ class DriverScenario:
 
     @property
     def platform(self) -> str:
-        return COHERENT if self.expect.coherent else NON_COHERENT
+        return faulty_platform(COHERENT if self.expect.coherent else NON_COHERENT, self.expect.faults)
 
     @property
     def function(self) -> str:

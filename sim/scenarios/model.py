@@ -6,7 +6,7 @@ read), everything else parametrises it. What must come out is data too: a list o
 place (:mod:`sim.scenarios.expect` turns it into byte ranges for one configuration) and the value that will stand there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -24,11 +24,14 @@ __all__ = [
     "SIZES",
     "Scenario",
     "VALUES",
+    "faulty_platform",
     "size_bytes",
+    "split_platform",
 ]
 
 NON_COHERENT, COHERENT = "non-coherent", "coherent"
 PLATFORMS = (NON_COHERENT, COHERENT)
+_FAULT = "+"  # between a platform and each fault that its hardware has
 
 #: How data moves. The key is the second part of a scenario's name.
 MODES = MappingProxyType(
@@ -188,3 +191,14 @@ class Scenario:
             "missing": self.missing,
             "summary": self.summary,
         }
+
+
+def faulty_platform(platform: str, faults: Iterable[str]) -> str:
+    """The name of a platform whose hardware has these faults (fields of :class:`rtl.config.FaultConfig`)."""
+    return _FAULT.join([platform, *sorted(faults)])
+
+
+def split_platform(name: str) -> tuple[str, tuple[str, ...]]:
+    """Platform and faults behind a name that :func:`faulty_platform` made."""
+    platform, *faults = name.split(_FAULT)
+    return platform, tuple(faults)

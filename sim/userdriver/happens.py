@@ -12,7 +12,7 @@ from typing import Any
 from driver.errors import BusTimeout
 from driver.storage_port import StoragePort
 
-__all__ = ["evict", "fail_writes", "landed", "memory_held", "prefetch", "refetch", "write_back"]
+__all__ = ["ends_short", "evict", "fail_writes", "landed", "memory_held", "prefetch", "refetch", "write_back"]
 
 _FAIL_WRITES, _STALL_WRITES = 1, 3  # mem.fault_ctrl.mode
 _FOR_EVER = 1_000_000
@@ -98,3 +98,9 @@ async def fail_writes(device: StoragePort, address: int, length: int, count: int
         await mem.fault_size.write(length)
         await mem.fault_stall.write(0)
         await mem.fault_ctrl.write(mode=_FAIL_WRITES, count=count)
+
+
+async def ends_short(device: StoragePort, length: int) -> None:
+    """The device ends each DMA command that is longer than ``length`` bytes after that many; 0 lets them run to their end."""
+    with _harness(device):
+        await device.hal.regs.dev.short.write(length)

@@ -33,6 +33,7 @@ _GIVEN = {
     "dma_free_coherent": ("address", "coherent memory"),
     "dma_free_noncoherent": ("address", "non-coherent memory"),
 }
+_LIVES_ELSEWHERE = ("stack", "module")  # nobody frees a local or static variable
 _KEEPS = (1, 3)  # AdapterControl: KeepObject, DeallocateObjectKeepRegisters
 
 
@@ -60,6 +61,8 @@ def still_held(calls: Iterable[Mapping[str, Any]]) -> list[str]:
         if begin is None or record.get("error"):
             continue
         args, result = begin["args"], record.get("result")
+        if args.get("kind") in _LIVES_ELSEWHERE:
+            continue
         if name in _TAKEN:
             key, what = _TAKEN[name]
             number = _key(result, key)

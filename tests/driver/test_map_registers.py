@@ -155,7 +155,13 @@ def test_the_log_of_a_bounced_transfer():
     assert b.args("BounceUnmap") == {"bounce": bounce} and b.result("MapTransfer") == bounce
     assert b.records("BounceMap")[0]["parent"] == b.records("MapTransfer")[0]["call"]
     assert b.records("BounceUnmap")[0]["parent"] == b.records("FlushAdapterBuffers")[0]["call"]
-    assert b.maintenance() == [("clean+invalidate", "d", [bounce]), ("invalidate", "d", [bounce])]
+    # The copy back is cleaned, and the I-cache told: the buffer is as fit to be fetched and sent on as after a direct transfer.
+    assert b.maintenance() == [
+        ("clean+invalidate", "d", [bounce]),
+        ("invalidate", "d", [bounce]),
+        ("clean", "d", source),
+        ("invalidate", "i", source),
+    ]
 
 
 def test_what_is_bounced():
@@ -302,7 +308,7 @@ def test_a_store_after_the_copy_does_not_reach_the_device():
     assert bytes(b.bus.device[0:40]) == pattern(40)
 
 
-def test_bounced_lines_owe_nothing_and_the_others_are_invalidated():
+def test_copies_are_cleaned_and_the_other_lines_invalidated():
     """One transfer of a chain of which only the second piece is out of reach."""
     b = bench(A, 1)
     b.mdl = b.chain((0x8000_1000, 64), (FAR, 64))
@@ -318,7 +324,12 @@ def test_bounced_lines_owe_nothing_and_the_others_are_invalidated():
 
     first, second = run(story())
     assert first == 0x8000_1000 and second != FAR
-    assert b.maintenance() == [("invalidate", "d", [[second, 64]]), ("invalidate", "both", [[0x8000_1000, 64]])]
+    assert b.maintenance() == [
+        ("invalidate", "d", [[second, 64]]),
+        ("clean", "d", [[FAR, 64]]),
+        ("invalidate", "i", [[FAR, 64]]),
+        ("invalidate", "both", [[0x8000_1000, 64]]),
+    ]
 
 
 def test_no_bounce_memory_and_no_registers_to_bounce_with():

@@ -24,6 +24,7 @@ def test_a_list_is_read_through_descriptors_of_the_port():
         bus, kernel, port = await _machine()
         first, second = kernel.ex_allocate_pool(100), kernel.ex_allocate_pool(60)
         await port.start_list([(first, 100), (second, 60)], False, 32)
+        assert bus.regs["bm.mode"] == 0 and bus.regs["dev.path"] == 4
         await port.wait(1000)
         assert await port.acknowledge() == 160
         await kernel.hal.drain()
@@ -112,6 +113,7 @@ def test_every_wait_ends():
         buffer = kernel.ex_allocate_pool(64)
         await port.wait(10)  # nothing runs
         await port.start_list([(buffer, 64)], True, 0)
+        assert bus.regs["bm.mode"] == 1
         with pytest.raises(BusTimeout, match="gave up after 5000 cycles waiting for the bus master to complete 64 bytes"):
             await port.wait(5000)
         with pytest.raises(DeviceError, match="must be idle to be started, but it still waits for 64 bytes"):

@@ -18,7 +18,7 @@ from ...userdriver.happens import evict, landed
 from ...userdriver.timing import Timing
 from ..examples import Example, Expect
 
-_BROKEN = Expect(roots={"R10"}, severity="corruption seen", corrupts=True, architecture="arm")
+_BROKEN = Expect(roots={"R10"}, consequences={"R03"}, severity="corruption seen", corrupts=True, architecture="arm")
 
 EXAMPLE = Example(
     broken=_BROKEN,

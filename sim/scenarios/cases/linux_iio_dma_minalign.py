@@ -9,8 +9,7 @@ Mechanism: a buffer that is aligned to less than a line shares its line with the
 member during a transfer: the line is dirty, with the buffer's old bytes in it. Evicted late, it overwrites what the device
 has written; invalidated, the member is lost. (Here software believes in lines of 16 bytes, and the cache has 32.)
 
-Fix: IIO_DMA_MINALIGN, which is the architecture's ARCH_KMALLOC_MINALIGN: the largest line that may lie between CPU and
-device.
+Fix: IIO_DMA_MINALIGN, which is the architecture's ARCH_KMALLOC_MINALIGN and large enough for those lines.
 """
 
 from driver.linux import DMA_FROM_DEVICE, ENOMEM, dma_map_single, dma_mapping_error, dma_unmap_single, kfree, kmalloc

@@ -26,7 +26,7 @@ EXAMPLE = Example(
         "published-no-speculation": Expect(function="published", speculates=False),
     },
     source=("S5",),
-    case="U-Boot dwc3 event buffers",
+    case="U-Boot dwc3",
 )
 
 EVENTS = 256  # bytes

@@ -30,7 +30,7 @@ from driver.linux import (
 from ...userdriver.happens import write_back
 from ..examples import Example, Expect
 
-_BROKEN = Expect(roots={"R05"}, severity="corruption seen", corrupts=True, architecture="arm64")
+_BROKEN = Expect(roots={"R05"}, consequences={"R01"}, severity="corruption seen", corrupts=True, architecture="arm64")
 
 EXAMPLE = Example(
     broken=_BROKEN,

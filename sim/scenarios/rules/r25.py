@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A bus master's driver looks at the data first and puts the scatter/gather list afterwards.
 
-A block is read by a scatter/gather list. Its first bytes are a header, and the driver checks it as soon as the device reports the end of
-the transfer. PutScatterGatherList comes later, with the rest of the clean-up: by its name it frees a list, nothing else.
+A block is read by a scatter/gather list. Its first bytes are a header, and the driver checks it as soon as the device reports
+the end of the transfer. PutScatterGatherList comes later, with the rest of the clean-up: by its name it frees a list, nothing
+else.
 
-Mechanism: PutScatterGatherList also does what FlushAdapterBuffers does. Before it the controller may hold the last bytes, and the D-cache
-may hold lines that the CPU fetched ahead while the device was working. Here the CPU prefetched the header between the flush
-before the transfer and the device's data; the driver checks stale bytes. Nothing prefetched, the data is right by luck.
+Mechanism: PutScatterGatherList also does what FlushAdapterBuffers does. Before it the controller may hold the last bytes, and
+the D-cache may hold lines that the CPU fetched ahead while the device was working. Here the CPU prefetched the header between
+the flush before the transfer and the device's data; the driver checks stale bytes. Nothing prefetched, the data is right by
+luck.
 
 Fix: PutScatterGatherList first, then the first look at the data, then the completion of the request.
 """

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """FlushAdapterBuffers straight after the start: the channel is flushed while the transfer runs.
 
-The driver writes a record on a system DMA channel. Its author took FlushAdapterBuffers for a kind of memory barrier, put it right
-behind the start of the device, and waits for the terminal count afterwards.
+The driver writes a record on a system DMA channel. Its author took FlushAdapterBuffers for a kind of memory barrier, put it
+right behind the start of the device, and waits for the terminal count afterwards.
 
 Mechanism: a flush covers the bytes that have entered the controller by then. What comes later is not flushed any more: the
-last bytes of the record, less than a chunk, stay in the controller. A record of whole chunks leaves no remainder, and the same
-driver works by luck.
+last bytes of the record, less than a chunk, stay in the controller. A record of whole chunks leaves no remainder, and the
+same driver works by luck.
 
 Fix: wait for the terminal count (or cancel the transfer), then flush.
 """

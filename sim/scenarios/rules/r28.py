@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Version 3, a request in two device transfers: MapTransferEx twice, FlushAdapterBuffersEx once.
 
-The device takes at most half of the request at a time, so the driver maps and starts two transfers under one transfer context. It
-flushes at the end of the request, with the arguments of the last MapTransferEx.
+The device takes at most half of the request at a time, so the driver maps and starts two transfers under one transfer
+context. It flushes at the end of the request, with the arguments of the last MapTransferEx.
 
-Mechanism: in version 3 MapTransferEx and FlushAdapterBuffersEx do the cache work, each for the bytes it is given. The first half is
-never flushed: what the controller holds of it has nobody who asks for it, and lines that the CPU fetched ahead are not
-invalidated. The caller then reads stale bytes in the first half. Without speculation in the wrong moment the run is right.
+Mechanism: in version 3 MapTransferEx and FlushAdapterBuffersEx do the cache work, each for the bytes it is given. The first
+half is never flushed: what the controller holds of it has nobody who asks for it, and lines that the CPU fetched ahead are
+not invalidated. The caller then reads stale bytes in the first half. Without speculation in the wrong moment the run is
+right.
 
 Fix: FlushAdapterBuffersEx after each device transfer, before the next MapTransferEx of the context.
 """
@@ -40,9 +41,7 @@ async def read_in_halves(kernel, device, *, flush_each, speculates):
     va = kernel.mm_get_mdl_virtual_address(mdl)
     _, context = adapter.initialize_dma_transfer_context()
     with kernel.raised():
-        status, base = await adapter.allocate_adapter_channel_ex(
-            device_object, context, map_registers, DMA_SYNCHRONOUS_CALLBACK
-        )
+        status, base = await adapter.allocate_adapter_channel_ex(device_object, context, map_registers, DMA_SYNCHRONOUS_CALLBACK)
     if not nt_success(status):
         return b""
     for offset in (0, HALF):

@@ -4,9 +4,10 @@
 The driver was written for single sectors. When it learned to read two at a time, MapTransfer got the new length and
 FlushAdapterBuffers kept the constant.
 
-Mechanism: on a platform where the flush at the end invalidates, it invalidates what it is told, here the first sector. Lines of
-the second one that the CPU fetched ahead during the transfer stay in the D-cache, and the driver reads what memory held before.
-(With map registers that bounce, the second sector would not be copied back at all.) Without speculation nothing goes wrong.
+Mechanism: on a platform where the flush at the end invalidates, it invalidates what it is told, here the first sector. Lines
+of the second one that the CPU fetched ahead during the transfer stay in the D-cache, and the driver reads what memory held
+before. (With map registers that bounce, the second sector would not be copied back at all.) Without speculation nothing goes
+wrong.
 
 Fix: MDL, map register base, address and length of the flush are those of MapTransfer.
 """

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A bus master goes on mapping after it has given its map registers back.
 
-A long write is split into pieces that the device takes. FreeMapRegisters stands inside the loop, AllocateAdapterChannel before it:
-from the second piece on MapTransfer gets a map register base that belongs to somebody else.
+A long write is split into pieces that the device takes. FreeMapRegisters stands inside the loop, AllocateAdapterChannel
+before it: from the second piece on MapTransfer gets a map register base that belongs to somebody else.
 
-Mechanism: MapTransfer does not allocate, it uses. Where buffers are within the device's reach map registers are a formality, as on
-this machine, and the bytes arrive. Where they bounce, the pieces go through pages that the next driver owns too.
+Mechanism: MapTransfer does not allocate, it uses. Where buffers are within the device's reach map registers are a formality,
+as on this machine, and the bytes arrive. Where they bounce, the pieces go through pages that the next driver owns too.
 
 Fix: allocate once, map and flush each piece, free after the last one.
 """

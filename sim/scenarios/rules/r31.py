@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The AdapterControl routine of a bus master returns KeepObject, as the one for system DMA did that it was copied from.
 
-The first request works: the device is started, the data comes, the map registers are freed with FreeMapRegisters as they should be.
-The second request never gets its AdapterControl call and runs into its time-out.
+The first request works: the device is started, the data comes, the map registers are freed with FreeMapRegisters as they
+should be. The second request never gets its AdapterControl call and runs into its time-out.
 
-Mechanism: KeepObject keeps the adapter object allocated until FreeAdapterChannel, which a bus master's driver never calls: nothing on a bus
-master needs the object, only the map registers. The next AllocateAdapterChannel on the adapter waits for ever.
+Mechanism: KeepObject keeps the adapter object allocated until FreeAdapterChannel, which a bus master's driver never calls:
+nothing on a bus master needs the object, only the map registers. The next AllocateAdapterChannel on the adapter waits for
+ever.
 
 Fix: a bus master's AdapterControl returns DeallocateObjectKeepRegisters; KeepObject is for system channels.
 """

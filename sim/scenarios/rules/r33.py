@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """An interrupt service routine flushes and completes the request, instead of leaving that to its DPC.
 
-The driver is interrupt-driven. To save the DPC its ISR does everything: it acknowledges the device, calls FlushAdapterBuffers and IoCompleteRequest,
-and sets the event that the thread waits for.
+The driver is interrupt-driven. To save the DPC its ISR does everything: it acknowledges the device, calls FlushAdapterBuffers
+and IoCompleteRequest, and sets the event that the thread waits for.
 
-Mechanism: an ISR runs at DIRQL. It interrupts code that holds the locks which these routines need; on one
-processor in one run it may work, as here, on another it deadlocks. Each routine documents the level at which it may be called.
+Mechanism: an ISR runs at DIRQL. It interrupts code that holds the locks which these routines need; on one processor in one
+run it may work, as here, on another it deadlocks. Each routine documents the level at which it may be called.
 
-Fix: the ISR acknowledges the interrupt and asks for the DPC (IoRequestDpc); the DPC runs at DISPATCH_LEVEL and does the rest. No byte goes
-wrong in either run: this rule is about the machine, not about the data.
+Fix: the ISR acknowledges the interrupt and asks for the DPC (IoRequestDpc); the DPC runs at DISPATCH_LEVEL and does the rest.
+No byte goes wrong in either run: this rule is about the machine, not about the data.
 """
 
 from driver.wdk import NTSTATUS, DeviceDescription, DeviceObject, MajorFunction

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A driver that was ported to DMA version 3 and kept its KeFlushIoBuffers.
 
-Version 1 and 2 demand KeFlushIoBuffers before each transfer, so the call was there, and it stayed when the adapter's description went
-to version 3. The data is right; the request takes longer than it must.
+Version 1 and 2 demand KeFlushIoBuffers before each transfer, so the call was there, and it stayed when the adapter's
+description went to version 3. The data is right; the request takes longer than it must.
 
-Mechanism: in version 3 MapTransferEx does the cache work before the transfer and FlushAdapterBuffersEx the work after it. The driver's
-own flush walks all lines of the buffer once more, in every request: no byte goes wrong, cycles do.
+Mechanism: in version 3 MapTransferEx does the cache work before the transfer and FlushAdapterBuffersEx the work after it. The
+driver's own flush walks all lines of the buffer once more, in every request: no byte goes wrong, cycles do.
 
 Fix: leave KeFlushIoBuffers out where the adapter is of version 3.
 """
@@ -39,9 +39,7 @@ async def write_block(kernel, device, *, flush_too):
         await kernel.ke_flush_io_buffers(mdl, False, True)
     _, context = adapter.initialize_dma_transfer_context()
     with kernel.raised():
-        status, base = await adapter.allocate_adapter_channel_ex(
-            device_object, context, map_registers, DMA_SYNCHRONOUS_CALLBACK
-        )
+        status, base = await adapter.allocate_adapter_channel_ex(device_object, context, map_registers, DMA_SYNCHRONOUS_CALLBACK)
     if nt_success(status):
         status, length, elements = await adapter.map_transfer_ex(mdl, base, 0, 0, BLOCK, True)
         if nt_success(status):

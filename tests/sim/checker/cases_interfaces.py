@@ -331,6 +331,64 @@ def linux_buffer_is_a_member_of_a_structure(m, broken, lucky):
     m.load(BUF, member)
 
 
+@case("R17")
+def linux_pio_page_executed_without_flush(m, broken, lucky):
+    m.fetch(BUF, 8)
+    m.pio_read(BUF, NEW)
+    if not broken:
+        m.flush_dcache_page(BUF & -4096)
+    if lucky:
+        m.evict_all()
+        m.icache.clear()
+    m.fetch(BUF, SIZE)
+
+
+@case("R17")
+def linux_copied_code_executed_without_flush(m, broken, lucky):
+    m.cpu_copy(BUF, NEW)
+    if not broken:
+        m.flush_icache_range(BUF, BUF + SIZE)
+    if lucky:
+        m.evict_all()
+    m.fetch(BUF, SIZE)
+
+
+@case("R17")
+def linux_pio_page_flushed_too_early(m, broken, lucky):
+    if broken:
+        m.flush_dcache_page(BUF & -4096)
+    m.pio_read(BUF, NEW)
+    if not broken:
+        m.flush_dcache_page(BUF & -4096)
+    if lucky:
+        m.evict_all()
+    m.fetch(BUF, SIZE)
+
+
+@case("R19")
+def linux_flush_of_half_the_code(m, broken, lucky):
+    m.cpu_copy(BUF, NEW)
+    m.flush_icache_range(BUF, BUF + (SIZE // 2 if broken else SIZE))
+    if lucky:
+        m.evict_all()
+    m.fetch(BUF, SIZE)
+
+
+@case("R17")
+def linux_pio_data_sent_by_dma(m, broken, lucky):
+    """The mapping cleans what the PIO read has left dirty: no flush_dcache_page is owed between the two."""
+    if broken:
+        dma = m.linux_map(BUF, SIZE, TO)
+        m.sync_for_cpu(dma, SIZE, TO)
+    m.pio_read(BUF, NEW)
+    if not broken:
+        dma = m.linux_map(BUF, SIZE, TO)
+    if lucky:
+        m.evict_all()
+    m.finish(m.start(None, BUFFER, True, **linux(m)))
+    m.linux_unmap(dma, SIZE, TO)
+
+
 # -- bare metal -----------------------------------------------------------------------------------------------------------
 
 
@@ -520,6 +578,19 @@ def linux_store_after_swiotlb_has_copied(m, broken, lucky):
         m.store(BUF, NEW)
     m.finish(m.start(None, [(dma, SIZE)], True, **linux(m)))
     m.linux_unmap(dma, SIZE, TO)
+
+
+@case("R26")
+def success_although_map_registers_kept_the_last_bytes(m, broken, lucky):
+    """What the failing flush copies out is its result (R26), no use of the data before a flush (R25). No KeFlushIoBuffers is
+    owed for bounce bytes."""
+    a, mdl, length = m.adapter(), m.mdl((BUF, SIZE)), SIZE if lucky else SIZE - 5
+    m.device[:SIZE] = DEVICE
+    elements = m.map_bounced(a, mdl, False, length)
+    m.finish(m.start(a, elements, False))
+    m.fail_flushes = ["bus_error"]
+    m.flush_bounced(a, mdl, False, elements, length, tries=1 if broken else 2)
+    m.complete_irp(mdl, length)
 
 
 @case("R52", party="interface", whole=True, bounce=True)

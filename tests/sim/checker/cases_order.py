@@ -2,6 +2,7 @@
 """Cases of the rules about the order of calls: R22 (Linux), R26 (version 3), R28 to R36."""
 
 from .cases import BUF, NEW, SIZE
+from .machine import LINE
 from .order_machine import DEALLOCATE, DIRQL, DISPATCH, INSUFFICIENT, KEEP, OrderMachine, cases
 
 CASES, case = cases()
@@ -112,6 +113,20 @@ def flush_with_other_map_registers(m, broken, lucky):
     m.flush_adapter(a, mdl, True, registers=second if broken else first)
     m.free_registers(a, first)
     m.free_registers(a, second)
+    m.put(a)
+
+
+@case("R29")
+def flush_of_less_than_came_through_map_registers(m, broken, lucky):
+    """The device ends the transfer early. The flush may be as short as that, also where the device works on a bounce page."""
+    a, mdl, page = m.adapter(), m.mdl((BUF, SIZE)), BUF + 0x4000
+    registers = m.allocate(a)
+    m.ke_flush(mdl, False, True)
+    m.map_transfer(a, mdl, 0, SIZE, True, registers, address=page)
+    m.log("BounceMap", source=mdl["ranges"], bounce=[page, SIZE], write_to_device=True, owner="map-registers", whole=False)
+    m.finish(m.start(a, [(page, SIZE)], True), residue=LINE)
+    m.flush_adapter(a, mdl, True, 0, HALF if broken else SIZE - LINE, registers=registers)
+    m.free_channel(a)
     m.put(a)
 
 

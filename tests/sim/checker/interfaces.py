@@ -92,14 +92,15 @@ class Interfaces(Machine):
             result[0] = list(element)
         return [element]
 
-    def flush_bounced(self, adapter, mdl, write, elements, length=None):
-        """FlushAdapterBuffers, and FreeMapRegisters, of the same."""
+    def flush_bounced(self, adapter, mdl, write, elements, length=None, tries=1):
+        """FlushAdapterBuffers, so many times, and FreeMapRegisters of the same."""
         whole = sum(n for _, n in mdl["ranges"])
         args = {"adapter": adapter, "mdl": mdl, "offset": 0, "length": whole if length is None else length}
-        with self.call("FlushAdapterBuffers", **args, write_to_device=write, registers=1) as result:
-            result[0] = self.drain()
-            if not write:
-                self.bounce_out(elements[0][0], length)
+        for _ in range(tries):
+            with self.call("FlushAdapterBuffers", **args, write_to_device=write, registers=1) as result:
+                result[0] = self.drain()
+                if not write:
+                    self.bounce_out(elements[0][0], length)
         with self.call("FreeMapRegisters", adapter=adapter, count=1, registers=1):
             self.bounce_unmap(elements[0][0])
 
@@ -217,6 +218,16 @@ class Interfaces(Machine):
             self.by_hal(CLEAN_INVALIDATE, [(address, length)], 3)
             result[0] = {"buffer": self.ids, "address": address, "dma": address, "length": length, "cached": False}
         return self.ids
+
+    def flush_icache_range(self, start, end):
+        with self.call("flush_icache_range", start=start, end=end):
+            self.by_hal(CLEAN, [(start, end - start)])
+            self.by_hal(INVALIDATE, [(start, end - start)], 2)
+
+    def flush_dcache_page(self, page):
+        with self.call("flush_dcache_page", address=page, length=4096):
+            self.by_hal(CLEAN, [(page, 4096)])
+            self.by_hal(INVALIDATE, [(page, 4096)], 2)
 
     # -- bare metal -----------------------------------------------------------------------------------------------------
 

@@ -217,6 +217,36 @@ def test_two_transfers_of_a_version_3_adapter_at_once():
     assert check(m.run()) == []
 
 
+def test_a_transfer_that_is_over_may_wait_for_its_flush_while_another_context_starts():
+    m = Interfaces()
+    a = m.adapter(version=3, master=True)
+    m.device[:SIZE] = DEVICE
+    parts = [m.mdl((BUF + 0x800 * n, SIZE)) for n in range(2)]
+    contexts = [m.context(a) for _ in parts]
+    for context, mdl in zip(contexts, parts):
+        m.map_ex(a, context, mdl, False)
+        m.finish(m.start(a, mdl["ranges"], False))
+    for context, mdl in zip(contexts, parts):
+        m.flush_ex(a, context, mdl, False)
+        m.complete_irp(mdl)
+    assert check(m.run()) == []
+
+
+def test_bounce_bytes_that_nobody_copies_back_are_proof():
+    for flushed in (False, True):
+        m = Interfaces()
+        a, mdl = m.adapter(), m.mdl((BUF, SIZE))
+        m.device[:SIZE] = DEVICE
+        elements = m.map_bounced(a, mdl, False)
+        m.finish(m.start(a, elements, False))
+        m.flush_bounced(a, mdl, False, elements, tries=int(flushed))
+        found = [finding for finding in check(m.run()) if finding.root]
+        if flushed:
+            assert found == []
+        else:
+            assert rules(found) == ["R24"] and found[0].severity is Severity.SEEN and "never copied out" in found[0].evidence
+
+
 def test_version_3_flush_that_fails():
     for status, wanted in ((0, ["R26"]), (0xC0000185, [])):
         m = Interfaces()
@@ -315,3 +345,38 @@ def test_a_store_while_an_invalidate_is_in_progress_may_be_lost():
         m.dsb()
         m.load(BUF, LINE)
         assert rules(check(m.run())) == (["R07"] if posted else [])
+
+
+def test_a_start_without_a_sync_for_the_device_is_a_warning_where_nothing_is_dirty():
+    m = Interfaces(speculates=True)
+    m.device[:SIZE] = DEVICE
+    dma = m.linux_map(BUF, SIZE, FROM)
+    for _ in range(2):
+        m.finish(m.start(None, [(BUF, SIZE)], False, **linux(m)))
+        m.sync_for_cpu(dma, SIZE, FROM)
+        m.load(BUF, SIZE)
+    (finding,) = check(m.run())
+    assert finding.rule == "R02" and finding.severity is Severity.WARNING and finding.transfer == 2
+    assert "dma_sync_single_for_device" in finding.missing
+
+
+def test_a_mapping_that_skips_the_sync_belongs_to_the_device_all_the_same():
+    m = Interfaces()
+    dma = m.linux_map(BUF, SIZE, TO, skip=True)
+    m.store(BUF, NEW)
+    m.linux_unmap(dma, SIZE, TO, skip=True)
+    (finding,) = check(m.run())
+    assert finding.rule == "R05" and finding.severity is Severity.WARNING
+
+
+def test_bytes_of_a_pio_read_are_ready_for_the_device_once_they_are_mapped():
+    for mapped in (True, False):
+        m = Interfaces()
+        m.pio_read(BUF, NEW)
+        if mapped:
+            m.linux_map(BUF, SIZE, TO)
+        m.finish(m.start(None, [(BUF, SIZE)], True, **linux(m)))
+        if mapped:
+            m.linux_unmap(BUF, SIZE, TO)
+        found = check(m.run())
+        assert rules(found) == ([] if mapped else ["R17"])

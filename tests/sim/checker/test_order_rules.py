@@ -8,6 +8,8 @@ from sim.checker import MAY_CAUSE, RULES, Severity, check, render_all
 from sim.checker.irql import LEVELS
 
 from . import cases, cases_addresses, cases_interfaces, cases_lines, cases_order, cases_resources
+from .cases import BUF, DEVICE, SIZE
+from .machine import LINE
 from .order_machine import OrderMachine
 
 CASES = [*cases_order.CASES, *cases_resources.CASES, *cases_addresses.CASES, *cases_lines.CASES]
@@ -80,3 +82,43 @@ def test_no_two_rules_explain_each_other():
     pairs = {(a, b) for a, causes in MAY_CAUSE.items() for b in causes if a in MAY_CAUSE.get(b, ())}
     known = {("R02", "R08"), ("R04", "R05"), ("R24", "R32")}
     assert pairs == known | {(b, a) for a, b in known}
+
+
+def test_what_follows_from_a_wrong_mapping_or_counter():
+    """R36 explains the wrong length, R41 the lines that were not invalidated, R42 the flush of the MDL alone."""
+    m = OrderMachine(speculates=True)
+    dev = m.device_()
+    dma = m.dma_map(dev, BUF, SIZE, "FROM_DEVICE")
+    m.device[:SIZE] = DEVICE
+    m.finish(m.start_for(dev, [(dma, SIZE)], False))
+    m.dma_unmap(dev, dma, SIZE // 2, "FROM_DEVICE")
+    m.load(BUF, SIZE)
+    m.release(dev)
+    found = check(m.run())
+    assert [finding.rule for finding in roots(found)] == ["R41"] and "R04" in {finding.rule for finding in found}
+
+    m = OrderMachine()
+    a, mdl = m.adapter(), m.mdl((BUF, SIZE))
+    registers = m.allocate(a)
+    m.ke_flush(mdl, False, True)
+    m.map_transfer(a, mdl, 0, SIZE + LINE, True, registers)
+    m.transfer(a, [(BUF, SIZE + LINE)], True)
+    m.flush_adapter(a, mdl, True, 0, SIZE + LINE, registers=registers)
+    m.free_channel(a)
+    m.put(a)
+    found = check(m.run())
+    assert [finding.rule for finding in roots(found)] == ["R42"] and "R19" in {finding.rule for finding in found}
+
+    m = OrderMachine()
+    a, mdl = m.adapter(master=True), m.mdl((BUF, SIZE))
+    registers = m.allocate(a)
+    m.ke_flush(mdl, True, True)
+    m.map_transfer(a, mdl, 0, SIZE, False, registers)
+    m.finish(m.start(a, [(BUF, SIZE)], False), residue=LINE)
+    m.log("ReadDmaCounter", 0, adapter=a)
+    m.flush_adapter(a, mdl, False, 0, SIZE, registers=registers)
+    m.complete_irp(mdl, SIZE)
+    m.free_registers(a, registers)
+    m.put(a)
+    found = check(m.run())
+    assert [finding.rule for finding in roots(found)] == ["R36"] and "R53" in {finding.rule for finding in found}

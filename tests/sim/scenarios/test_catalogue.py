@@ -281,3 +281,5 @@ def test_expectations_that_contradict_themselves_are_refused():
         Expect(roots={"R01"}, severity="bad")
     with pytest.raises(ValueError, match="ending must be one of"):
         Expect(ending="explodes")
+    with pytest.raises(ValueError, match=r"faults must be of maintenance_ignores_tail, .*, not rust"):
+        Expect(faults={"rust"})

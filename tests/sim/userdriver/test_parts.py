@@ -132,11 +132,12 @@ def test_what_was_taken_and_not_given_back():
         *call(3, "AllocateCommonBuffer", {"adapter": adapter}, {"buffer": 8, "address": BASE, "length": 64}, 13),
         *call(4, "FreeCommonBuffer", {"adapter": adapter, "buffer": 7}, None),
         *call(5, "dma_map_single", {"address": BASE}, BASE, 14),
+        *call(6, "AllocateMemory", {"kind": "stack"}, {"address": BASE, "length": 4}),  # goes with its function
     ]
     held = still_held(calls)
     assert len(held) == 3 and held[0] == "DMA adapter 1 (IoGetDmaAdapter at d.py:11)"
     assert held[1].startswith("common buffer 8") and held[2].startswith(f"mapping {BASE:#x}")
-    calls += call(6, "PutDmaAdapter", {"adapter": adapter}, None) + call(7, "dma_unmap_single", {"dma": BASE}, None)
+    calls += call(7, "PutDmaAdapter", {"adapter": adapter}, None) + call(8, "dma_unmap_single", {"dma": BASE}, None)
     assert len(still_held(calls)) == 1
 
 
