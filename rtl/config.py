@@ -59,7 +59,7 @@ class CacheConfig:
     """One cache. Defaults: 4 KiB, 2 ways, 32-byte lines, tree PLRU.
 
     ``sets`` (2..4096), ``ways`` (1..8) and ``line_bytes`` (16..128) are powers of two. ``write_buffer_lines`` is the depth
-    of the write-back buffer in lines (D-cache only). ``prefetcher`` builds the next-line prefetcher (a register
+    of the write-back buffer in lines and ``fill_slots`` the number of demand fills in flight (D-cache only). ``prefetcher`` builds the next-line prefetcher (a register
     switches it at run time; it is off after reset).
     """
 
@@ -67,7 +67,8 @@ class CacheConfig:
     ways: int = 2
     line_bytes: int = 32
     replacement: str = "plru"
-    write_buffer_lines: int = 2
+    write_buffer_lines: int = 4
+    fill_slots: int = 4
     prefetcher: bool = True
 
     def check(self, name: str) -> None:
@@ -76,6 +77,7 @@ class CacheConfig:
         _integer(f"{name}.line_bytes", self.line_bytes, 16, 128, power_of_two=True)
         _choice(f"{name}.replacement", self.replacement, ("plru",))
         _integer(f"{name}.write_buffer_lines", self.write_buffer_lines, 1, 8)
+        _integer(f"{name}.fill_slots", self.fill_slots, 1, 8)
         _flag(f"{name}.prefetcher", self.prefetcher)
 
     @property

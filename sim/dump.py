@@ -5,7 +5,8 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from rtl.config import CacheConfig, SocConfig
+from rtl.cache.native import Geometry
+from rtl.config import SocConfig
 
 from .hdl.testbench import MAINTENANCE_MAGIC
 from .record import Event, RecordError
@@ -37,20 +38,44 @@ class Dump:
     def _number(self, parts: dict[str, bytes], name: str) -> int:
         return int.from_bytes(parts[name], "little")
 
-    def _lines(self, parts: dict[str, bytes], prefix: str, cache: CacheConfig) -> dict[int, CacheLine]:
+    def _rows(self, parts: dict[str, bytes], name: str) -> Sequence[int]:
+        """A section of rows of at most 32 bits."""
+        return struct.unpack(f"<{len(parts[name]) // 4}I", parts[name])
+
+    def _dcache(self, parts: dict[str, bytes]) -> dict[int, CacheLine]:
+        """Undoes what the D-cache does to keep its state small: banks of words, rows of state bits (rtl/cache/linestate.py)."""
         lines: dict[int, CacheLine] = {}
-        size, base = cache.line_bytes, self._config.memory.base
+        g, base = Geometry(self._config), self._config.memory.base
+        live, stained = self._number(parts, "dcache_live"), self._number(parts, "dcache_stained")
+        if not live | stained:
+            return lines
+        size, per_bank = g.data_bytes, g.words // g.banks
+        for way in range(g.ways):
+            rows, dirty_rows = self._rows(parts, f"dcache_valid_{way}"), self._rows(parts, f"dcache_dirty_{way}")
+            tags = self._rows(parts, f"dcache_tag_{way}")
+            banks = [parts[f"dcache_data_{way}_{bank}"] for bank in range(g.banks)]
+            for index in range(g.sets):
+                row, bit = index >> g.span_bits, index % g.span
+                dirty = stained >> row & 1 and dirty_rows[row] >> bit & 1
+                if rows[row] >> bit & 1 if live >> row & 1 else dirty:
+                    at = [index * per_bank + word // g.banks for word in range(g.words)]
+                    data = b"".join(banks[word % g.banks][n * size : n * size + size] for word, n in enumerate(at))
+                    lines[base + ((tags[index] << g.index_bits | index) << g.offset_bits)] = CacheLine(bool(dirty), data, way)
+        return lines
+
+    def _icache(self, parts: dict[str, bytes]) -> dict[int, bytes]:
+        lines: dict[int, bytes] = {}
+        cache, base = self._config.icache, self._config.memory.base
+        size = cache.line_bytes
         for way in range(cache.ways):
-            valid = self._number(parts, f"{prefix}_valid_{way}")
+            valid = self._number(parts, f"icache_valid_{way}")
             if not valid:
                 continue
-            dirty = self._number(parts, f"{prefix}_dirty_{way}") if f"{prefix}_dirty_{way}" in parts else 0
-            tags = struct.unpack(f"<{cache.sets}I", parts[f"{prefix}_tag_{way}"])
-            data = parts[f"{prefix}_data_{way}"]
+            tags, data = self._rows(parts, f"icache_tag_{way}"), parts[f"icache_data_{way}"]
             for index in range(cache.sets):
                 if valid >> index & 1:
                     address = base + ((tags[index] << cache.index_bits | index) << cache.offset_bits)
-                    lines[address] = CacheLine(bool(dirty >> index & 1), data[index * size : index * size + size], way)
+                    lines[address] = data[index * size : index * size + size]
         return lines
 
     def _remainder(self, parts: dict[str, bytes], direction: str) -> Remainder | None:
@@ -67,8 +92,8 @@ class Dump:
             cycle=cycle,
             memory=parts["memory"],
             device=parts["device"],
-            dcache=self._lines(parts, "dcache", self._config.dcache),
-            icache={address: line.data for address, line in self._lines(parts, "icache", self._config.icache).items()},
+            dcache=self._dcache(parts),
+            icache=self._icache(parts),
             fifo_to_memory=self._remainder(parts, "to_memory"),
             fifo_to_device=self._remainder(parts, "to_stream"),
             final=True,
@@ -98,7 +123,7 @@ class Dump:
                         cycle=cycle - 1,
                         memory=memory,
                         memory_base=first,
-                        dcache=self._lines(parts, "dcache", self._config.dcache),
+                        dcache=self._dcache(parts),
                     ),
                 )
             )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The D-cache's arrays: tags, lines, valid and dirty bits, and which lines came by a prefetch and were not used yet."""
+"""The D-cache's memories: tags, and the lines' words in banks."""
 
-from amaranth import Const, Module, Mux, Signal, Value
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib.memory import Memory
 
 from .native import Geometry
@@ -10,95 +10,62 @@ __all__ = ["Arrays"]
 
 
 class Arrays:
-    """State of all ways; a helper that adds its logic to the owner's module, so that names stay flat there.
+    """Tags and words of all ways; a helper that adds its logic to the owner's module, so that names stay flat there.
 
-    Tags and lines are memories ``tag_<w>`` and ``data_<w>`` with a row per set, read synchronously and without
-    transparency: a lookup that starts in the cycle of a change sees the old row. Valid and dirty bits are flip-flops,
-    one signal ``valid_<w>`` / ``dirty_<w>`` per way with a bit per set: what a cycle changes is seen by the next one.
+    ``tag_<w>`` has a row per set. ``data_<w>_<b>`` holds the words whose number is ``b`` modulo the number of banks: row
+    ``set * (words / banks) + word / banks``. All are read synchronously and without transparency: a read in the
+    cycle of a write sees the old word. Each bank is read at one place per cycle, and one place is written per cycle.
     """
 
-    def __init__(self, g: Geometry, *, prefetcher: bool):
-        ways = range(g.ways)
-        self.g, self.prefetcher = g, prefetcher
+    def __init__(self, g: Geometry):
+        ways, banks = range(g.ways), range(g.banks)
+        self.g = g
         self.tag = [Memory(shape=g.tag_bits, depth=g.sets, init=[]) for _ in ways]
-        self.data = [Memory(shape=g.line_bytes * 8, depth=g.sets, init=[]) for _ in ways]
-        self.valid = [Signal(g.sets, name=f"valid_{w}") for w in ways]
-        self.dirty = [Signal(g.sets, name=f"dirty_{w}") for w in ways]
-        self.prefetched = [Signal(g.sets, name=f"prefetched_{w}") for w in ways]
+        self.data = [[Memory(shape=g.data_width, depth=g.bank_rows, init=[]) for _ in banks] for _ in ways]
         self._tag_read = [memory.read_port() for memory in self.tag]
         self._tag_write = [memory.write_port() for memory in self.tag]
-        self._data_read = [memory.read_port() for memory in self.data]
-        self._data_write = [memory.write_port(granularity=8) for memory in self.data]
-        #: The rows read in the cycle before.
+        self._read = [[memory.read_port() for memory in way] for way in self.data]
+        self._write = [[memory.write_port(granularity=8) for memory in way] for way in self.data]
+        #: Per way, the tag read in the cycle before.
         self.tags = [port.data for port in self._tag_read]
-        self.lines = [port.data for port in self._data_read]
+        #: Per way and bank, the word read in the cycle before.
+        self.words = [[port.data for port in way] for way in self._read]
 
-    def any(self, bits: list[Signal]) -> Value:
-        """Per set: is the bit set in any way?"""
-        result = Const(0, self.g.sets)
-        for way in bits:
-            result = result | way
-        return result
-
-    def read(self, m: Module, index: Value, enable: Value) -> None:
-        """Adds the memories; the rows of a set are read at the end of a cycle with ``enable``."""
+    def add(self, m: Module) -> None:
         for w in range(self.g.ways):
             m.submodules[f"tag_{w}"] = self.tag[w]
-            m.submodules[f"data_{w}"] = self.data[w]
-            for port in (self._tag_read[w], self._data_read[w]):
-                m.d.comb += [port.addr.eq(index), port.en.eq(enable)]
+            for b in range(self.g.banks):
+                m.submodules[f"data_{w}_{b}"] = self.data[w][b]
 
-    def change(
-        self,
-        m: Module,
-        *,
-        line: Value,
-        install: Value,
-        fresh: Value,
-        store: Value,
-        drop: Value,
-        clean: Value,
-        used: Value,
-        flash: Value,
-        flash_keeps_dirty: Value,
-        data: Value,
-        strobes: Value,
-    ) -> None:
-        """Adds what a cycle changes in one set. ``install store drop clean used`` are one-hot ways, at most one of them
-        set, except that ``clean`` may come with ``drop`` and ``used`` with ``store``.
+    def read_tags(self, m: Module, index: Value, enable: Value) -> None:
+        """The tags of a set are read at the end of a cycle with ``enable``."""
+        for port in self._tag_read:
+            m.d.comb += [port.addr.eq(index), port.en.eq(enable)]
 
-        ``line``: its line number. ``install``: ``data`` becomes the line, clean; ``fresh`` if nobody has used it.
-        ``store``: the bytes of ``data`` in ``strobes`` are written, the line turns dirty. ``drop``: it becomes invalid.
-        ``clean``: no longer dirty. ``flash``: all sets and ways become invalid, but for dirty lines with ``flash_keeps_dirty``.
-        """
+    def read_bank(self, m: Module, bank: int, row: Value, enable: Value) -> None:
+        """A bank's row is read, in all ways, at the end of a cycle with ``enable``."""
+        for way in self._read:
+            m.d.comb += [way[bank].addr.eq(row), way[bank].en.eq(enable)]
+
+    def write_tag(self, m: Module, index: Value, tag: Value, ways: Value) -> None:
+        """``ways`` is a mask; 0 writes nothing."""
+        for w, port in enumerate(self._tag_write):
+            m.d.comb += [port.addr.eq(index), port.data.eq(tag), port.en.eq(ways[w])]
+
+    def write_word(self, m: Module, index: Value, word: Value, ways: Value, data: Value, strobes: Value, wide) -> None:
+        """Writes one word of a set, or with ``wide`` (``(enable, data, strobes)`` of a whole line, or None) a line."""
         g = self.g
-        index, mask = Signal(g.index_bits, name="change_index"), Signal(g.sets, name="change_mask")
-        m.d.comb += [index.eq(line[: g.index_bits]), mask.eq(1 << index)]
-        for w in range(g.ways):
-            valid, dirty, prefetched = self.valid[w], self.dirty[w], self.prefetched[w]
-            m.d.comb += [
-                self._tag_write[w].addr.eq(index),
-                self._tag_write[w].data.eq(line[g.index_bits :]),
-                self._tag_write[w].en.eq(install[w]),
-                self._data_write[w].addr.eq(index),
-                self._data_write[w].data.eq(data),
-                self._data_write[w].en.eq(Mux(install[w], (1 << g.line_bytes) - 1, Mux(store[w], strobes, 0))),
-            ]
-            with m.If(install[w]):
-                m.d.sync += [valid.eq(valid | mask), dirty.eq(dirty & ~mask)]
-            with m.If(drop[w]):
-                m.d.sync += valid.eq(valid & ~mask)
-            with m.If(drop[w] | clean[w]):
-                m.d.sync += dirty.eq(dirty & ~mask)
-            with m.If(store[w]):
-                m.d.sync += dirty.eq(dirty | mask)
-            with m.If(flash):
-                m.d.sync += [
-                    valid.eq(Mux(flash_keeps_dirty, valid & dirty, 0)),
-                    dirty.eq(Mux(flash_keeps_dirty, dirty, 0)),
-                ]
-            if self.prefetcher:
-                with m.If(install[w]):
-                    m.d.sync += prefetched.eq(Mux(fresh, prefetched | mask, prefetched & ~mask))
-                with m.If(used[w]):
-                    m.d.sync += prefetched.eq(prefetched & ~mask)
+        bank, row = Signal(max(g.bank_bits, 1), name="write_bank"), Signal(range(max(g.bank_rows, 2)), name="write_row")
+        m.d.comb += [bank.eq(g.bank_of(word) if g.bank_bits else 0), row.eq(g.row_of(index, word))]
+        for b in range(g.banks):
+            here = Signal(g.data_bytes, name=f"write_strobes_{b}")
+            value = data
+            m.d.comb += here.eq(Mux(bank == b, strobes, 0))
+            if wide is not None:
+                enable, line, line_strobes = wide
+                value = Mux(enable, line.word_select(b, g.data_width), data)
+                with m.If(enable):
+                    m.d.comb += here.eq(line_strobes.word_select(b, g.data_bytes))
+            for w in range(g.ways):
+                port = self._write[w][b]
+                m.d.comb += [port.addr.eq(row), port.data.eq(value), port.en.eq(Mux(ways[w], here, 0))]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """AXI4 in front of the D-cache: bursts become one-beat native requests, native responses become R and B."""
 
-from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,9 +19,8 @@ class AxiFrontEnd(wiring.Component):
     beat of the burst before, so single-beat bursts run at one per cycle. The first beat is requested one cycle after the AR
     handshake; for a write, in the cycle of its W handshake (at the earliest one cycle after AW).
 
-    A response passes through in the cycle in which it comes; two entries per channel take up what the manager does not
-    accept, and a beat is requested only while one of them is free. B is given after the last beat of the burst was
-    performed, with the first response of the burst that was not OKAY.
+    A response passes through in the cycle in which it comes, and waits inside while the manager does not accept it. B is given
+    after the last beat of the burst was performed, with the first response of the burst that was not OKAY.
 
     Members
     -------
@@ -58,7 +57,8 @@ class AxiFrontEnd(wiring.Component):
         busy = Signal()
         write = Signal()
         ax = Signal(self._axi.ax_layout)  # addr is the current beat's, len the beats after it
-        wrap_mask = Signal(12)  # address bits that change in a WRAP burst
+        wrap_bits = byte_bits + 4  # of a WRAP burst's 2 to 16 beats
+        wrap_mask = Signal(wrap_bits)  # address bits that change in it
         served_read = Signal()  # the channel served last
 
         pick_read = Signal()
@@ -75,12 +75,13 @@ class AxiFrontEnd(wiring.Component):
         m.d.comb += accept.eq(free & (axi.ar.valid | axi.aw.valid))
 
         # The step is the aligned next beat: an unaligned start concerns the first beat only.
-        aligned, following = Signal(32), Signal(32)
-        unit = Signal(8)
+        # No burst leaves its 4 KiB page, so only these address bits change.
+        following = Signal(12)
+        unit, below = Signal(byte_bits + 1), Signal(byte_bits)
         m.d.comb += [
             unit.eq(1 << ax.size),
-            aligned.eq(ax.addr & ~(unit - 1)),
-            following.eq(aligned + unit),
+            below.eq(unit - 1),
+            following.eq(Cat(ax.addr[:byte_bits] & ~below, ax.addr[byte_bits:12]) + unit),
         ]
         with m.If(take):
             m.d.sync += [ax.len.eq(ax.len - 1), busy.eq(ax.len != 0)]
@@ -88,16 +89,17 @@ class AxiFrontEnd(wiring.Component):
                 with m.Case(Burst.FIXED):
                     pass
                 with m.Case(Burst.WRAP):
-                    m.d.sync += ax.addr[:12].eq((ax.addr[:12] & ~wrap_mask) | (following[:12] & wrap_mask))
+                    low_bits = ax.addr[:wrap_bits]
+                    m.d.sync += low_bits.eq((low_bits & ~wrap_mask) | (following[:wrap_bits] & wrap_mask))
                 with m.Default():
-                    m.d.sync += ax.addr.eq(following)
+                    m.d.sync += ax.addr[:12].eq(following)
         with m.If(accept):
             m.d.sync += [
                 busy.eq(1),
                 write.eq(~pick_read),
                 served_read.eq(pick_read),
                 ax.eq(new),
-                wrap_mask.eq(((new.len << new.size) | ((1 << new.size) - 1))[:12]),
+                wrap_mask.eq((new.len[:4] << new.size) | ((1 << new.size) - 1)),
             ]
 
         # --- beats. Bytes asked for: from the address to the end of its size-aligned container.
@@ -105,15 +107,12 @@ class AxiFrontEnd(wiring.Component):
         low, high = Signal(byte_bits), Signal(byte_bits)
         m.d.comb += [
             low.eq(ax.addr[:byte_bits]),
-            high.eq((ax.addr | (unit - 1))[:byte_bits]),
+            high.eq(ax.addr[:byte_bits] | below),
             asked.eq(Cat((low <= n) & (high >= n) for n in range(data_bytes))),
         ]
-        r_level, b_level = Signal(2), Signal(2)
-        room = Signal()
         m.d.comb += [
-            room.eq(Mux(write, b_level, r_level) + cpu.pending < 2),
-            cpu.req.valid.eq(busy & room & (~write | axi.w.valid)),
-            axi.w.ready.eq(busy & room & write & cpu.req.ready),
+            cpu.req.valid.eq(busy & (~write | axi.w.valid)),
+            axi.w.ready.eq(busy & write & cpu.req.ready),
             take.eq(cpu.req.valid & cpu.req.ready),
             cpu.req.payload.addr.eq(ax.addr),
             cpu.req.payload.we.eq(write),
@@ -126,52 +125,38 @@ class AxiFrontEnd(wiring.Component):
         ]
 
         # --- responses
-        rsp_last, rsp_id = cpu.rsp.meta[0], cpu.rsp.meta[1:]
+        rsp = cpu.rsp.payload
+        rsp_last, rsp_id = rsp.meta[0], rsp.meta[1:]
         worst = Signal(Resp)
         resp = Signal(Resp)
-        is_b = Signal()
-        m.d.comb += [
-            resp.eq(Mux(worst == Resp.OKAY, cpu.rsp.resp, worst)),
-            is_b.eq(cpu.rsp.valid & cpu.rsp.we & rsp_last),
-        ]
-        with m.If(cpu.rsp.valid & cpu.rsp.we):
+        m.d.comb += resp.eq(Mux(worst == Resp.OKAY, rsp.resp, worst))
+        with m.If(cpu.rsp.valid & cpu.rsp.ready & rsp.we):
             m.d.sync += worst.eq(Mux(rsp_last, Resp.OKAY, resp))
-
-        r_now = Signal(self._axi.r_layout)
-        b_now = Signal(self._axi.b_layout)
+        b_free = Signal()
         m.d.comb += [
-            r_now.id.eq(rsp_id),
-            r_now.data.eq(cpu.rsp.data),
-            r_now.resp.eq(cpu.rsp.resp),
-            r_now.last.eq(rsp_last),
-            b_now.id.eq(rsp_id),
-            b_now.resp.eq(resp),
+            axi.r.valid.eq(cpu.rsp.valid & ~rsp.we),
+            axi.r.payload.id.eq(rsp_id),
+            axi.r.payload.data.eq(rsp.data),
+            axi.r.payload.resp.eq(rsp.resp),
+            axi.r.payload.last.eq(rsp_last),
+            cpu.rsp.ready.eq(Mux(rsp.we, ~rsp_last | b_free, axi.r.ready)),
         ]
-        _skid(m, "r", axi.r, r_level, cpu.rsp.valid & ~cpu.rsp.we, r_now, bypass=True, hold=Const(0))
-        _skid(m, "b", axi.b, b_level, is_b, b_now, bypass=not self._coherent, hold=self.hold_b if self._coherent else Const(0))
-        m.d.comb += self.b_waiting.eq(b_level != 0)
+        ends = cpu.rsp.valid & rsp.we & rsp_last
+        if self._coherent:
+            kept, shown = Signal(), Signal()  # a valid that was shown stays
+            m.d.comb += [
+                axi.b.valid.eq(kept & (shown | ~self.hold_b)),
+                b_free.eq(~kept | (axi.b.valid & axi.b.ready)),
+                self.b_waiting.eq(kept),
+            ]
+            m.d.sync += shown.eq(axi.b.valid & ~axi.b.ready)
+            with m.If(b_free):
+                m.d.sync += [kept.eq(ends), axi.b.payload.id.eq(rsp_id), axi.b.payload.resp.eq(resp)]
+        else:
+            m.d.comb += [
+                axi.b.valid.eq(ends),
+                axi.b.payload.id.eq(rsp_id),
+                axi.b.payload.resp.eq(resp),
+                b_free.eq(axi.b.ready),
+            ]
         return m
-
-
-def _skid(m: Module, name: str, out, level: Signal, push, value, *, bypass: bool, hold) -> None:
-    """Two entries behind a response channel; with ``bypass`` an empty one lets the response through at once."""
-    first = Signal(value.shape(), name=f"{name}_first")
-    second = Signal(value.shape(), name=f"{name}_second")
-    taken = Signal(name=f"{name}_taken")
-    held = Signal(name=f"{name}_held")  # a valid that was shown stays
-    m.d.comb += taken.eq(out.valid & out.ready)
-    m.d.sync += held.eq(out.valid & ~out.ready)
-    if bypass:
-        m.d.comb += [out.valid.eq((level != 0) | push), out.payload.eq(Mux(level != 0, first, value))]
-    else:
-        m.d.comb += [out.valid.eq((level != 0) & (held | ~hold)), out.payload.eq(first)]
-    m.d.sync += level.eq(level + push - taken)
-    pop = Signal(name=f"{name}_pop")
-    m.d.comb += pop.eq(taken & (level != 0))
-    with m.If(pop):
-        m.d.sync += first.eq(second)
-    with m.If(push):
-        with m.If((level - pop) == 0):
-            m.d.sync += first.eq(value)
-        with m.Else():
-            m.d.sync += second.eq(value)

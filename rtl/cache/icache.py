@@ -11,12 +11,13 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ..axi.bus import AXI4Signature, Resp
 from ..config import SocConfig
 from ..pio.signature import CsrSignature
-from ..probe import Cause, Kind, ProbeSignature
-from .fill import DEMAND, FillUnit
+from ..probe import Kind, ProbeSignature
 from .frontend import AxiFrontEnd
+from .ifill import FetchFill
 from .native import Geometry
 from .plru import TreePlru
 from .ports import InvalidateSignature
+from .responses import ResponseBuffer
 
 __all__ = ["ICache"]
 
@@ -97,14 +98,16 @@ class ICache(wiring.Component):
             m.submodules[f"tag_{w}"] = self.tag[w]
             m.submodules[f"data_{w}"] = self.data[w]
         m.submodules.frontend = frontend = AxiFrontEnd(data_width=g.data_width)
-        m.submodules.fills = fills = FillUnit(config=self._own)
+        m.submodules.fills = fills = FetchFill(config=self._own)
         connect(m, icache=flipped(self.s_axi), frontend=frontend.s_axi)
         connect(m, fills=fills.ar, icache=flipped(self.m_axi.ar))
         connect(m, fills=fills.r, icache=flipped(self.m_axi.r))
         m.d.comb += self.m_axi.b.ready.eq(1)
-        cpu, inv = frontend.cpu, self.inv.req
+        m.submodules.responses = responses = ResponseBuffer(signature=frontend.cpu.signature)
+        connect(m, frontend=frontend.cpu, responses=responses.requester)
+        cpu, inv = flipped(responses.cache), self.inv.req
         plru = TreePlru(g.sets, g.ways)
-        slot = fills.slots[DEMAND]
+        slot = fills.slot
 
         def set_of(line):
             return line[: g.index_bits]
@@ -144,7 +147,6 @@ class ICache(wiring.Component):
             inv_accept.eq(inv_turn & ~same_line & ~allocate & ~evict),
             inv.ready.eq(inv_accept),
             cpu.req.ready.eq(~ending & ~inv_turn & (~q_valid | resolved)),
-            cpu.pending.eq(q_valid),
             accept.eq(cpu.req.valid & cpu.req.ready),
         ]
         inv_inside = Signal()  # a line outside the window is never here
@@ -212,10 +214,12 @@ class ICache(wiring.Component):
             resolved.eq(hit | served | failed | fills.direct_rsp.valid | (q_valid & q.we)),
             word.eq(Mux(kept, slot.data.word_select(q_word, g.data_width), fills.beat.data)),
             cpu.rsp.valid.eq(resolved),
-            cpu.rsp.we.eq(q.we),
-            cpu.rsp.meta.eq(q.meta),
-            cpu.rsp.data.eq(Mux(uncached, fills.direct_rsp.data, Mux(mine, word, found.word_select(q_word, g.data_width)))),
-            cpu.rsp.resp.eq(Mux(uncached, fills.direct_rsp.resp, Mux(failed | q.we, Resp.SLVERR, Resp.OKAY))),
+            cpu.rsp.payload.we.eq(q.we),
+            cpu.rsp.payload.meta.eq(q.meta),
+            cpu.rsp.payload.data.eq(
+                Mux(uncached, fills.direct_rsp.data, Mux(mine, word, found.word_select(q_word, g.data_width)))
+            ),
+            cpu.rsp.payload.resp.eq(Mux(uncached, fills.direct_rsp.resp, Mux(failed | q.we, Resp.SLVERR, Resp.OKAY))),
         ]
         with m.If(fills.direct.valid & fills.direct.ready):
             m.d.sync += asked.eq(1)
@@ -233,14 +237,12 @@ class ICache(wiring.Component):
         m.d.comb += [
             allocate.eq(s1_fetch & q_lookup & ~hit & ~slot.active),
             fills.alloc.valid.eq(allocate),
-            fills.alloc.slot.eq(DEMAND),
             fills.alloc.line.eq(q_line),
             fills.alloc.word.eq(q_word),
             fills.alloc.way.eq(victim),
-            fills.alloc.cause.eq(Cause.DEMAND),
-            fills.drop[DEMAND].eq(inv_accept & slot.active & (inv.payload.all | (inv_inside & (slot.line == inv_number)))),
+            fills.drop.eq(inv_accept & slot.active & (inv.payload.all | (inv_inside & (slot.line == inv_number)))),
             finish.eq(ending & ~s1_fetch & ~s1_inv),
-            fills.finish[DEMAND].eq(finish),
+            fills.finish.eq(finish),
             install.eq(finish & ~slot.drop & ~slot.error),
             evict.eq(evicting),
         ]
@@ -301,11 +303,11 @@ class ICache(wiring.Component):
         m.d.comb += [
             fetch.valid.eq(resolved & ~q.we),
             fetch.record.kind.eq(Kind.FETCH),
-            fetch.record.flags.eq(Cat(cpu.rsp.resp.as_value()[1], hit & ~q_missed, uncached)),
+            fetch.record.flags.eq(Cat(cpu.rsp.payload.resp.as_value()[1], hit & ~q_missed, uncached)),
             fetch.record.tag.eq(q.tag),
             fetch.record.addr.eq(q.addr & ~Const(g.data_bytes - 1, 32)),
             fetch.record.aux.eq(q.strb),
-            fetch.record.data.eq(cpu.rsp.data),
+            fetch.record.data.eq(cpu.rsp.payload.data),
         ]
         return m
 
@@ -323,4 +325,4 @@ class ICache(wiring.Component):
         ]
         m.d.sync += [hits.eq(hits + (answered & hit)), misses.eq(misses + (answered & ~hit)), noted.eq(error)]
         with m.If(error & ~csr.error_status_fill & ~noted):
-            m.d.sync += latched.eq(self._g.address_of(fills.slots[DEMAND].line))
+            m.d.sync += latched.eq(self._g.address_of(fills.slot.line))

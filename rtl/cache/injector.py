@@ -22,6 +22,10 @@ class EvictionInjector(wiring.Component):
     Parameters
     ----------
     config : geometry of the D-cache.
+
+    Members
+    -------
+    row, dirty : dirty bits of a row of sets, per way.
     """
 
     def __init__(self, *, config: SocConfig):
@@ -32,7 +36,8 @@ class EvictionInjector(wiring.Component):
                 "interval": In(16),
                 "seed": In(32),
                 "reseed": In(1),
-                "dirty_sets": In(g.sets),
+                "row": Out(range(max(g.state_rows, 2))),
+                "dirty": In(g.span * g.ways),
                 "aux": Out(AuxSignature(g.line_bits)),
             }
         )
@@ -64,7 +69,8 @@ class EvictionInjector(wiring.Component):
             with m.Else():
                 m.d.sync += time.eq(time - 1)
         with m.If(searching):
-            with m.If(self.dirty_sets.bit_select(at, 1)):
+            here = Cat(self.dirty.word_select(way, g.span).bit_select(at[: g.span_bits], 1) for way in range(g.ways))
+            with m.If(here.any()):
                 m.d.comb += aux.valid.eq(~in_second & self.enable)
             with m.Else():
                 m.d.sync += [at.eq(at + 1), left.eq(left - 1)]
@@ -73,7 +79,7 @@ class EvictionInjector(wiring.Component):
         with m.Elif(self.enable & drawn & (time == 0)):
             m.d.sync += [searching.eq(1), at.eq(lfsr[: g.index_bits] ^ (lfsr >> 20)[: g.index_bits]), left.eq(g.sets)]
         m.d.sync += in_second.eq(aux.grant)
-        m.d.comb += [aux.op.eq(AuxOp.EVICT_SET), aux.line.eq(at)]
+        m.d.comb += [aux.op.eq(AuxOp.EVICT_SET), aux.line.eq(at), self.row.eq(at[g.span_bits :])]
         with m.If(self.reseed):
             m.d.sync += [lfsr.eq(Mux(self.seed == 0, 1, self.seed)), drawn.eq(0), searching.eq(0)]
         return m
@@ -88,7 +94,6 @@ class LineCommand(wiring.Component):
     Members
     -------
     start : one cycle, with ``evict``, ``writeback``, ``prefetch`` and ``addr``.
-    buffered : ``line`` is in the write-back buffer. filling : ``line`` is being filled.
     slot_free : the prefetch slot is free.
     """
 
@@ -106,9 +111,6 @@ class LineCommand(wiring.Component):
                 "writeback": In(1),
                 "prefetch": In(1),
                 "addr": In(32),
-                "line": Out(g.line_bits),
-                "buffered": In(1),
-                "filling": In(1),
                 "slot_free": In(1),
                 "busy": Out(1),
                 "aux": Out(AuxSignature(g.line_bits)),
@@ -123,24 +125,22 @@ class LineCommand(wiring.Component):
         now = Signal(3)
         in_second = Signal()
         m.d.sync += in_second.eq(aux.grant)
-        m.d.comb += [
-            self.busy.eq(state != State.IDLE),
-            now.eq(todo & -todo),
-            aux.line.eq(self.line),
-            aux.op.eq(Mux(now[0], AuxOp.EVICT_LINE, Mux(now[1], AuxOp.CLEAN_LINE, AuxOp.PREFETCH))),
-        ]
+        m.d.comb += [self.busy.eq(state != State.IDLE), now.eq(todo & -todo)]
         with m.Switch(state):
             with m.Case(State.IDLE):
                 asked = Cat(self.evict, self.writeback, self.prefetch)
                 with m.If(self.start & asked.any() & g.in_window(self.addr)):
-                    m.d.sync += [state.eq(State.ACT), todo.eq(asked), self.line.eq(g.line_of(self.addr))]
+                    m.d.sync += [state.eq(State.ACT), todo.eq(asked), aux.line.eq(g.line_of(self.addr))]
             with m.Case(State.ACT):
-                # A line that is being filled is waited for; a prefetch waits for its slot and for the line's write-back.
-                blocked = self.filling | (now[2] & (~self.slot_free | self.buffered))
-                m.d.comb += aux.valid.eq(~in_second & ~blocked)
+                # The pipeline asks again for a line that is being filled; a prefetch also waits for its line's write-back.
+                m.d.comb += [
+                    aux.op.eq(Mux(now[0], AuxOp.EVICT_LINE, Mux(now[1], AuxOp.CLEAN_LINE, AuxOp.PREFETCH))),
+                    aux.valid.eq(~in_second & ~(now[2] & ~self.slot_free)),
+                ]
                 with m.If(aux.done):
                     m.d.sync += [todo.eq(todo & ~now), state.eq(State.WAIT)]
             with m.Case(State.WAIT):
-                with m.If(~self.buffered & ~self.filling):
+                m.d.comb += [aux.op.eq(AuxOp.QUIET), aux.valid.eq(~in_second)]
+                with m.If(aux.done):
                     m.d.sync += state.eq(Mux(todo == 0, State.IDLE, State.ACT))
         return m

@@ -17,10 +17,10 @@ class MaintenanceUnit(wiring.Component):
     """Carries out the commands written to ``maint.cmd``, one at a time.
 
     The D-cache's part is done, all its write-backs answered by memory, before the I-cache's begins. A range with more
-    lines than the I-cache invalidates it whole; it has no clean. ``status.done`` is set one cycle after the last part is
-    done; with it ``error`` and ``aborted``. Length 0, and no target, complete at once; a range that would pass 2**32
-    ends there. A start while busy sets ``status.error`` and changes nothing. ``abort`` stops after the line in progress,
-    and still waits for write-backs that are under way.
+    lines than the I-cache invalidates it whole; it has no clean. ``status.done`` is set in the cycle in which the D-cache's
+    part is done if there is no other, else one cycle after the last; with it ``error`` and ``aborted``. Length 0, and no
+    target, complete at once; a range that would pass 2**32 ends there. A start while busy sets ``status.error`` and
+    changes nothing. ``abort`` stops after the line in progress, and still waits for write-backs that are under way.
 
     A command written in cycle c reaches the D-cache in cycle c; it covers every access answered before its own address
     handshake.
@@ -132,6 +132,8 @@ class MaintenanceUnit(wiring.Component):
         with m.Elif(csr.cmd_written & csr.cmd_abort & (state != State.IDLE)):
             m.d.sync += aborting.eq(1)
 
+        ends, failed = Signal(), Signal()  # the last cycle of a command; an error of the D-cache's part
+        m.d.comb += failed.eq(Mux(state == State.DCACHE, dcache.error, error))
         with m.Switch(state):
             with m.Case(State.DCACHE):
                 with m.If(dcache.done):
@@ -139,7 +141,7 @@ class MaintenanceUnit(wiring.Component):
                     with m.If(target[1] & op[1] & ~aborting):
                         m.d.sync += state.eq(State.ICACHE)
                     with m.Else():
-                        m.d.sync += state.eq(State.END)
+                        m.d.comb += ends.eq(1)
             with m.Case(State.ICACHE):
                 m.d.comb += inv.req.valid.eq(1)
                 with m.If(inv.req.ready):
@@ -147,18 +149,15 @@ class MaintenanceUnit(wiring.Component):
                     with m.If(whole | aborting | (at[i_offset:] == last[i_offset:])):
                         m.d.sync += state.eq(State.END)
             with m.Case(State.END):
-                m.d.comb += [
-                    csr.status_done_set.eq(1),
-                    csr.status_aborted_set.eq(aborting),
-                ]
-                m.d.sync += state.eq(State.IDLE)
+                m.d.comb += ends.eq(1)
+        m.d.comb += [csr.status_done_set.eq(ends), csr.status_aborted_set.eq(ends & aborting)]
+        with m.If(ends):
+            m.d.sync += state.eq(State.IDLE)
         m.d.comb += [
             inv.req.payload.all.eq(whole),
             inv.req.payload.addr.eq(Mux(whole, 0, at)),
             inv.req.payload.cause.eq(Cause.MAINTENANCE),
-            csr.status_error_set.eq(
-                ((state == State.END) & error) | (csr.cmd_written & (csr.cmd_op != 0) & (state != State.IDLE))
-            ),
+            csr.status_error_set.eq((ends & failed) | (csr.cmd_written & (csr.cmd_op != 0) & (state != State.IDLE))),
             csr.progress.eq(progress),
         ]
         with m.If(state == State.DCACHE):
@@ -176,12 +175,12 @@ class MaintenanceUnit(wiring.Component):
                 p.record.aux.eq(Cat(csr.cmd_op, csr.cmd_scope, csr.cmd_target)),
                 p.record.data.eq(csr.length),
             ]
-        with m.Elif(state == State.END):
+        with m.Elif(ends):
             m.d.comb += [
                 p.valid.eq(1),
                 p.record.kind.eq(Kind.MAINT_END),
                 p.record.addr.eq(first),
-                p.record.flags.eq(Cat(error, aborting)),
+                p.record.flags.eq(Cat(failed, aborting)),
             ]
         with m.Elif(dcache.step.valid):
             m.d.comb += [

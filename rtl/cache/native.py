@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Ports inside the D-cache: the native CPU port, and the port by which other agents use the lookup pipeline."""
 
+from amaranth import Cat
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -31,11 +32,31 @@ class Geometry:
         self.line_bits = max(self.window_bits - self.offset_bits, self.index_bits + 1)
         self.tag_bits = self.line_bits - self.index_bits
         self.size_code = self.byte_bits
+        # A snoop needs a whole line at once; without snoops two banks let the CPU and an eviction read side by side.
+        self.banks = self.words if config.coherent else 2
+        self.bank_bits = (self.banks - 1).bit_length()
+        self.bank_rows = self.sets * self.words // self.banks
+        # State bits are kept in rows of `span` sets: about the square root, so that neither rows nor their number get large.
+        self.span_bits = min(self.index_bits, max(2, self.index_bits // 2 - 1))
+        self.span = 1 << self.span_bits
+        self.state_rows = self.sets >> self.span_bits
 
     def line_of(self, address):
         """Line number of a 32-bit byte address inside the window."""
         used = self.window_bits - self.offset_bits
         return address[self.offset_bits : self.window_bits][: max(used, 0)]
+
+    def set_of(self, line):
+        """Index of a line number."""
+        return line[: self.index_bits]
+
+    def bank_of(self, word):
+        """The bank that holds a word of a line."""
+        return word[: self.bank_bits]
+
+    def row_of(self, index, word):
+        """Row of a word of a set in its bank."""
+        return Cat(word[self.bank_bits :], index)
 
     def address_of(self, line):
         """Byte address of a line number."""
@@ -53,8 +74,7 @@ class NativeSignature(wiring.Signature):
 
     ``req``: ``addr`` (byte address; the beat is the aligned word around it), ``we``, ``data``, ``strb`` (bytes stored,
     or asked for), ``size`` (log2 bytes), ``cacheable``, ``tag`` (source line of the driver) and ``meta`` (returned with
-    the response). ``rsp`` has no back-pressure: the requester has room for the response of each request it makes.
-    ``pending``: a request without a response is inside (there is at most one at each clock edge).
+    the response).
 
     Parameters
     ----------
@@ -81,8 +101,7 @@ class NativeSignature(wiring.Signature):
                         )
                     )
                 ),
-                "rsp": In(data.StructLayout({"valid": 1, "we": 1, "data": data_width, "resp": Resp, "meta": meta_width})),
-                "pending": In(1),
+                "rsp": In(stream.Signature(data.StructLayout({"we": 1, "data": data_width, "resp": Resp, "meta": meta_width}))),
             }
         )
 
@@ -101,7 +120,7 @@ class AuxOp(enum.Enum, shape=4):
 
     NONE = 0
     WALK_LINE = 1  # maintenance of one line, if present
-    WALK_SET = 2  # maintenance of the first line of the set that the command covers
+    WALK_WAY = 2  # maintenance of one way of the set, if the command covers its line
     FLASH = 3  # invalidate the whole array
     EVICT_LINE = 4  # write back if dirty, then drop
     CLEAN_LINE = 5  # write back if dirty
@@ -109,6 +128,8 @@ class AuxOp(enum.Enum, shape=4):
     PREFETCH = 7  # fill the line if absent, into the prefetch slot
     SNOOP_READ = 8
     SNOOP_WRITE = 9
+    INSTALL = 10  # the fill slot that is picked ends: its line becomes valid, or is dropped
+    QUIET = 11  # done when the line is neither being filled nor in the write-back buffer
 
 
 class AuxSignature(wiring.Signature):

@@ -2,9 +2,10 @@
 """Probe records of the D-cache's pipeline (see the linearisation contract in :mod:`rtl.probe`).
 
 Each operation is performed at one clock edge, and its record is valid in the cycle before that edge. A fill is recorded
-when it is decided, one cycle before its AR is valid. At most one operation is in the second stage, and fills end while
-it is empty, so no channel ever has two records in a cycle. The only records that can share a cycle with an operation of
-another agent are a load served by a fill and an uncached access; neither concerns a line of the array.
+when it is decided, one cycle before its AR is valid. At most one operation is in the second stage, and the end of a fill is one,
+so no channel ever has two records in a cycle; a parked access that is answered beside the second stage keeps a hit waiting. The
+only records that can share a cycle with an operation of another agent are those of a load served by a beat, of an access
+whose fill has failed, and of an uncached access; none concerns a line of the array.
 """
 
 from dataclasses import dataclass
@@ -25,12 +26,16 @@ class CoreView:
     core: Any
     g: Any
     q: Any
-    resolved: ValueLike
+    head: Any
+    head_tag: ValueLike
+    head_primary: ValueLike
+    by_head: ValueLike
+    by_q: ValueLike
     failed: ValueLike
-    hit: ValueLike
+    loaded: ValueLike
+    head_data: ValueLike
     uncached_start: ValueLike
     uncached_done: ValueLike
-    is_cached: ValueLike
     found_line: ValueLike
     found_dirty: ValueLike
     leaves: ValueLike
@@ -41,7 +46,8 @@ class CoreView:
     allocate: ValueLike
     alloc_line: ValueLike
     alloc_cause: ValueLike
-    finish: ValueLike
+    ends: ValueLike
+    failed_fill: ValueLike
     install: ValueLike
     ending: Any
     wb_done: Any
@@ -59,25 +65,33 @@ def add_records(m: Module, v: CoreView) -> None:
 
     # --- cpu
     p = core.probe_cpu
-    error = Mux(v.uncached_done, core.cpu.rsp.resp.as_value()[1], v.failed)
     m.d.comb += [
-        p.valid.eq((v.resolved & v.is_cached) | v.uncached_start | v.uncached_done),
-        p.record.tag.eq(q.tag),
+        p.valid.eq(v.by_q | v.by_head | (v.uncached_start & q.we) | v.uncached_done),
+        p.record.tag.eq(Mux(v.by_head, v.head_tag, q.tag)),
         p.record.addr.eq(q.addr & ~Const(g.data_bytes - 1, 32)),
+        p.record.aux.eq(q.strb),
+        p.record.data.eq(Mux(q.we, q.data, v.loaded)),
     ]
-    with m.If(v.uncached_done & q.we):
-        m.d.comb += [p.record.kind.eq(Kind.UNCACHED_STORE_DONE), p.record.flags.eq(error)]
-    with m.Elif(v.uncached_start & q.we):
-        m.d.comb += [p.record.kind.eq(Kind.UNCACHED_STORE), p.record.aux.eq(q.strb), p.record.data.eq(q.data)]
-    with m.Elif(v.uncached_start):
-        m.d.comb += p.valid.eq(0)
-    with m.Else():
+    with m.If(v.by_head):
         m.d.comb += [
-            p.record.kind.eq(Mux(v.is_cached, Mux(q.we, Kind.STORE, Kind.LOAD), Kind.UNCACHED_LOAD)),
-            p.record.flags.eq(Cat(error, v.hit)),
-            p.record.aux.eq(q.strb),
-            p.record.data.eq(Mux(q.we, q.data, core.cpu.rsp.data)),
+            p.record.kind.eq(Mux(v.head.we, Kind.STORE, Kind.LOAD)),
+            p.record.addr.eq(g.address_of(v.head.line) | (v.head.word << g.byte_bits)),
+            p.record.aux.eq(v.head.strb),
+            p.record.data.eq(Mux(v.head.we, v.head_data, v.loaded)),
+            p.record.flags.eq(Cat(v.failed, ~v.head_primary)),
         ]
+    with m.Elif(v.by_q):
+        m.d.comb += [p.record.kind.eq(Mux(q.we, Kind.STORE, Kind.LOAD)), p.record.flags.eq(1 << 1)]
+    with m.Elif(v.uncached_done):
+        m.d.comb += [
+            p.record.kind.eq(Mux(q.we, Kind.UNCACHED_STORE_DONE, Kind.UNCACHED_LOAD)),
+            p.record.flags.eq(core.cpu.rsp.payload.resp.as_value()[1]),
+            p.record.data.eq(Mux(q.we, 0, core.cpu.rsp.payload.data)),
+        ]
+        with m.If(q.we):
+            m.d.comb += p.record.aux.eq(0)
+    with m.Else():
+        m.d.comb += p.record.kind.eq(Kind.UNCACHED_STORE)
 
     # --- d_line
     p = core.probe_d_line
@@ -96,13 +110,12 @@ def add_records(m: Module, v: CoreView) -> None:
     number = 0
     for way in range(1, g.ways):
         number = number | Mux(v.ending.way[way], way, 0)
-    ends = v.finish.any()
     m.d.comb += [
-        p.valid.eq(v.allocate | ends),
-        p.record.kind.eq(Mux(ends, Mux(v.install, Kind.FILL_INSTALL, Kind.FILL_DROP), Kind.FILL_REQUEST)),
-        p.record.addr.eq(g.address_of(Mux(ends, v.ending.line, v.alloc_line))),
-        p.record.aux.eq(Mux(ends, Cat(v.ending.cause, Const(0, 4), Mux(v.install, number, 0)), v.alloc_cause)),
-        p.record.flags.eq(ends & v.ending.error),
+        p.valid.eq(v.allocate | v.ends),
+        p.record.kind.eq(Mux(v.ends, Mux(v.install, Kind.FILL_INSTALL, Kind.FILL_DROP), Kind.FILL_REQUEST)),
+        p.record.addr.eq(g.address_of(v.alloc_line)),
+        p.record.aux.eq(Mux(v.ends, Cat(v.ending.cause, Const(0, 4), Mux(v.install, number, 0)), v.alloc_cause)),
+        p.record.flags.eq(v.ends & v.failed_fill),
     ]
 
     # --- d_wb

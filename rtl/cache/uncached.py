@@ -15,7 +15,7 @@ class UncachedUnit(wiring.Component):
     """Carries out the uncached beat that the pipeline holds.
 
     ``start`` may be high for one cycle while idle and ``request`` valid; ``request`` stays until ``done``, which is high
-    for one cycle with ``data`` and ``resp``. The register port is used for the CSR window and takes aligned 32-bit beats
+    with ``data`` and ``resp`` until ``take``. The register port is used for the CSR window and takes aligned 32-bit beats
     only (a write: with all four strobes); any other beat there answers SLVERR and reaches no register.
 
     Members
@@ -41,6 +41,7 @@ class UncachedUnit(wiring.Component):
                 "request": In(request),
                 "idle": Out(1),
                 "done": Out(1),
+                "take": In(1),
                 "data": Out(width),
                 "resp": Out(Resp),
                 "read": Out(stream.Signature(data.StructLayout({"addr": 32, "size": 3}))),
@@ -116,7 +117,7 @@ class UncachedUnit(wiring.Component):
             with m.Case(State.REGISTER_READ):
                 m.d.comb += [
                     axil.ar.valid.eq(~asked),
-                    axil.r.ready.eq(1),
+                    axil.r.ready.eq(self.take),
                     self.data.eq(Cat(axil.r.payload.data for _ in range(lanes))),
                     self.resp.eq(axil.r.payload.resp),
                     self.done.eq(axil.r.valid),
@@ -127,7 +128,7 @@ class UncachedUnit(wiring.Component):
                 m.d.comb += [
                     axil.aw.valid.eq(~asked),
                     axil.w.valid.eq(~data_asked),
-                    axil.b.ready.eq(1),
+                    axil.b.ready.eq(self.take),
                     self.resp.eq(axil.b.payload.resp),
                     self.done.eq(axil.b.valid),
                 ]
@@ -137,6 +138,6 @@ class UncachedUnit(wiring.Component):
                     m.d.sync += data_asked.eq(1)
             with m.Case(State.REFUSE):
                 m.d.comb += [self.resp.eq(Resp.SLVERR), self.done.eq(1)]
-        with m.If(self.done):
+        with m.If(self.done & self.take):
             m.d.sync += state.eq(State.IDLE)
         return m

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The write-back buffer, and the write channels of ``m_axi``."""
+"""Lines on their way from the array to memory, and the write channels of ``m_axi``."""
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..axi.bus import CACHE_NORMAL, CACHE_UNCACHED, AXI4Signature, Burst, Resp
 from ..config import SocConfig
+from .fill import pick
 from .native import Geometry
 
 __all__ = ["WriteBackBuffer"]
@@ -18,20 +19,23 @@ _WRITEBACK_ID, _DIRECT_ID = 2, 3
 class WriteBackBuffer(wiring.Component):
     """Lines on their way to memory, in the order in which they were pushed; and single uncached writes.
 
-    A pushed line's AW and first W beat are valid in the next cycle. AW may run ahead of W, never behind. Beats follow
-    each other without a gap, also from line to line. An entry is occupied until memory has answered. A line is never in
-    the buffer twice: the owner asks :meth:`match` before it pushes.
+    A pushed line is read from the array word by word, from the next cycle on, one word per cycle that ``read`` gets; until then
+    (``unread``) its place in the array must not change. AW is valid in the cycle after the push, W two cycles after a word was
+    read. AW may run ahead of W, never behind. Beats follow each other without a gap, also from line to line. An
+    entry is occupied until memory has answered. A line is never in the buffer twice: the owner asks :meth:`match` before a push.
 
     An uncached write waits until the bursts that were shown to the interconnect have been sent, and goes before the others.
 
     Members
     -------
-    push : ``valid line data``; only while ``space`` is not 0.
+    push : ``valid line way`` (one-hot); only while ``space`` is not 0.
+    read : the word of the array that is wanted: ``valid line word way``; ``read_grant``: it is read in this cycle, and
+        ``read_data`` is its value in the next.
     space : free entries.
-    occupied, lines : per entry.
+    occupied, unread, lines : per entry.
     done : in the cycle of the B handshake: ``valid index line error`` (index one-hot).
-    peek_index, peek_data : the bytes of an entry (combinational), for snoops.
-    direct : an uncached write ``addr size data strb``; ``direct_rsp`` ``valid resp`` for one cycle.
+    peek_index, peek_data, peek_ready : the bytes of an entry (combinational), for snoops; ``peek_ready``: all have been read.
+    direct : an uncached write ``addr size data strb``; ``direct_rsp`` ``valid resp`` until ``direct_take``.
     """
 
     def __init__(self, *, config: SocConfig):
@@ -42,63 +46,120 @@ class WriteBackBuffer(wiring.Component):
         direct = data.StructLayout({"addr": 32, "size": 3, "data": g.data_width, "strb": g.data_bytes})
         super().__init__(
             {
-                "push": In(data.StructLayout({"valid": 1, "line": g.line_bits, "data": g.line_bytes * 8})),
+                "push": In(data.StructLayout({"valid": 1, "line": g.line_bits, "way": g.ways})),
+                "read": Out(data.StructLayout({"valid": 1, "line": g.line_bits, "word": g.word_bits, "way": g.ways})),
+                "read_grant": In(1),
+                "read_data": In(g.data_width),
                 "space": Out(range(n + 1), init=n),
                 "occupied": Out(n),
+                "unread": Out(n),
                 "lines": Out(data.ArrayLayout(g.line_bits, n)),
                 "done": Out(data.StructLayout({"valid": 1, "index": n, "line": g.line_bits, "error": 1})),
                 "peek_index": In(range(max(n, 2))),
                 "peek_data": Out(g.line_bytes * 8),
+                "peek_ready": Out(1),
                 "direct": In(stream.Signature(direct)),
                 "direct_rsp": Out(data.StructLayout({"valid": 1, "resp": Resp})),
+                "direct_take": In(1),
                 "aw": Out(stream.Signature(axi.ax_layout)),
                 "w": Out(stream.Signature(axi.w_layout)),
                 "b": In(stream.Signature(axi.b_layout)),
             }
         )
-        #: The lines' bytes, one row per entry.
-        self.data = Memory(shape=g.line_bytes * 8, depth=n, init=[])
-        self._write = self.data.write_port()
-        self._read = self.data.read_port(domain="comb")
-        self._peek = self.data.read_port(domain="comb") if self._coherent else None
+        # Words between array and bus. With snoops every entry keeps its line here until memory has answered, and all words of a
+        # line can be read at once; without, it is a plain FIFO.
+        self._depth = n * g.words if self._coherent else max(16, g.words)
+        banks = g.words if self._coherent else 1
+        self._words = [Memory(shape=g.data_width, depth=self._depth // banks, init=[]) for _ in range(banks)]
+        self._bank_bits = (banks - 1).bit_length()
 
     def match(self, line: Value) -> Value:
         """Entries (a mask) that hold the line."""
         return Cat(self.occupied[n] & (self.lines[n] == line) for n in range(self._entries))
 
+    def unread_in(self, index: Value) -> Value:
+        """Is a line of the set still being read from the array?"""
+        return Cat(self.unread[n] & (self._g.set_of(self.lines[n]) == index) for n in range(self._entries)).any()
+
     def elaborate(self, platform):
         m = Module()
-        g, entries = self._g, self._entries
-        m.submodules.data = self.data
+        g, entries, depth = self._g, self._entries, self._depth
 
-        def step(pointer: Signal) -> Value:
-            return Mux(pointer == entries - 1, 0, pointer + 1)
+        def ring(name: str) -> Signal:
+            return Signal(entries, init=1, name=name)
 
-        pointer_shape = range(max(entries, 2))
-        tail, aw_at, w_at, b_at = (Signal(pointer_shape, name=name) for name in ("tail", "aw_at", "w_at", "b_at"))
-        aw_sent, w_sent = Signal(entries), Signal(entries)
+        tail, read_at, aw_at, w_at, b_at = ring("tail"), ring("read_at"), ring("aw_at"), ring("w_at"), ring("b_at")
+        way = [Signal(g.ways, name=f"way_{n}") for n in range(entries)]
+        aw_todo, w_todo = Signal(entries), Signal(entries)
         freed = Signal()
 
         # --- entries
-        m.d.comb += [
-            self._write.addr.eq(tail),
-            self._write.data.eq(self.push.data),
-            self._write.en.eq(self.push.valid),
-            self._read.addr.eq(w_at),
-        ]
-        if self._peek is not None:
-            m.d.comb += [self._peek.addr.eq(self.peek_index), self.peek_data.eq(self._peek.data)]
+        for n in range(entries):
+            with m.If(freed & b_at[n]):
+                m.d.sync += self.occupied[n].eq(0)
+            with m.If(self.push.valid & tail[n]):
+                m.d.sync += [
+                    self.lines[n].eq(self.push.line),
+                    way[n].eq(self.push.way),
+                    self.occupied[n].eq(1),
+                    self.unread[n].eq(1),
+                    aw_todo[n].eq(1),
+                    w_todo[n].eq(1),
+                ]
         with m.If(self.push.valid):
-            m.d.sync += [
-                self.lines[tail].eq(self.push.line),
-                self.occupied.bit_select(tail, 1).eq(1),
-                aw_sent.bit_select(tail, 1).eq(0),
-                w_sent.bit_select(tail, 1).eq(0),
-                tail.eq(step(tail)),
-            ]
+            m.d.sync += tail.eq(tail.rotate_left(1))
         with m.If(freed):
-            m.d.sync += [self.occupied.bit_select(b_at, 1).eq(0), b_at.eq(step(b_at))]
+            m.d.sync += b_at.eq(b_at.rotate_left(1))
         m.d.sync += self.space.eq(self.space + freed - self.push.valid)
+
+        # --- from the array to the words between
+        claimed = Signal(range(depth + 1))  # words asked for and not yet sent
+        stored = Signal(range(depth + 1))  # words here
+        put_at, get_at = Signal(range(depth)), Signal(range(depth))
+        storing, sent = Signal(), Signal()
+        read_word = Signal(g.word_bits)
+        m.d.comb += [
+            self.read.valid.eq((self.unread & read_at).any() & ((claimed != depth) if not self._coherent else 1)),
+            self.read.line.eq(pick(read_at, [self.lines[n] for n in range(entries)])),
+            self.read.way.eq(pick(read_at, way)),
+            self.read.word.eq(read_word),
+        ]
+        m.d.sync += [
+            storing.eq(self.read_grant),
+            claimed.eq(claimed + self.read_grant - sent),
+            stored.eq(stored + storing - sent),
+        ]
+        with m.If(self.read_grant):
+            m.d.sync += read_word.eq(read_word + 1)
+            with m.If(read_word == g.words - 1):
+                m.d.sync += read_at.eq(read_at.rotate_left(1))
+                for n in range(entries):
+                    with m.If(read_at[n]):
+                        m.d.sync += self.unread[n].eq(0)
+
+        def step(pointer: Signal) -> Value:
+            return (pointer + 1)[: len(pointer)] if depth & (depth - 1) == 0 else Mux(pointer == depth - 1, 0, pointer + 1)
+
+        with m.If(storing):
+            m.d.sync += put_at.eq(step(put_at))
+        with m.If(sent):
+            m.d.sync += get_at.eq(step(get_at))
+        out_word = Const(0)
+        for n, memory in enumerate(self._words):
+            m.submodules[f"words_{n}"] = memory
+            write, read = memory.write_port(), memory.read_port(domain="comb")
+            here = (put_at[: self._bank_bits] == n) if self._bank_bits else 1
+            m.d.comb += [
+                write.addr.eq(put_at[self._bank_bits :]),
+                write.data.eq(self.read_data),
+                write.en.eq(storing & here),
+                read.addr.eq(get_at[self._bank_bits :]),
+            ]
+            out_word = out_word | (Mux(get_at[: self._bank_bits] == n, read.data, 0) if self._bank_bits else read.data)
+            if self._coherent:
+                peek = memory.read_port(domain="comb")
+                m.d.comb += [peek.addr.eq(self.peek_index), self.peek_data.word_select(n, g.data_width).eq(peek.data)]
+        m.d.comb += self.peek_ready.eq(~self.unread.any() & ~storing)
 
         # --- uncached writes take the channels when nothing of a line is under way
         beat = Signal(g.word_bits)
@@ -108,7 +169,7 @@ class WriteBackBuffer(wiring.Component):
         quiet = Signal()
         m.d.comb += [
             turn.eq(direct_aw | direct_w),
-            quiet.eq((((aw_sent ^ w_sent) & self.occupied) == 0) & (beat == 0) & ~aw_shown),
+            quiet.eq(((aw_todo ^ w_todo) == 0) & (beat == 0) & ~aw_shown),
         ]
         with m.If(self.direct.valid & ~direct_b & quiet):
             m.d.sync += [direct_aw.eq(1), direct_w.eq(1), direct_b.eq(1)]
@@ -119,12 +180,9 @@ class WriteBackBuffer(wiring.Component):
         waiting = Signal()
         m.d.comb += [
             waiting.eq((self.direct.valid & ~direct_b) | turn),
-            line_aw.eq(self.occupied.bit_select(aw_at, 1) & ~aw_sent.bit_select(aw_at, 1) & (aw_shown | ~waiting)),
-            line_w.eq(
-                self.occupied.bit_select(w_at, 1)
-                & ~w_sent.bit_select(w_at, 1)
-                & (aw_sent.bit_select(w_at, 1) | (line_aw & (aw_at == w_at)))
-            ),
+            line_aw.eq((aw_todo & aw_at).any() & (aw_shown | ~waiting)),
+            line_w.eq((stored != 0) & (~(aw_todo & w_at).any() | (line_aw & (aw_at == w_at)))),
+            sent.eq(~turn & line_w & self.w.ready),
         ]
         with m.If(turn):
             m.d.comb += [
@@ -147,37 +205,43 @@ class WriteBackBuffer(wiring.Component):
             m.d.comb += [
                 self.aw.valid.eq(line_aw),
                 aw.id.eq(_WRITEBACK_ID),
-                aw.addr.eq(g.address_of(self.lines[aw_at])),
+                aw.addr.eq(g.address_of(pick(aw_at, [self.lines[n] for n in range(entries)]))),
                 aw.len.eq(g.words - 1),
                 aw.size.eq(g.size_code),
                 aw.burst.eq(Burst.INCR),
                 aw.cache.eq(CACHE_NORMAL),
                 self.w.valid.eq(line_w),
-                w.data.eq(self._read.data.word_select(beat, g.data_width)),
+                w.data.eq(out_word),
                 w.strb.eq(-1),
                 w.last.eq(beat == g.words - 1),
             ]
             with m.If(line_aw & self.aw.ready):
-                m.d.sync += [aw_sent.bit_select(aw_at, 1).eq(1), aw_at.eq(step(aw_at))]
+                m.d.sync += aw_at.eq(aw_at.rotate_left(1))
+                for n in range(entries):
+                    with m.If(aw_at[n]):
+                        m.d.sync += aw_todo[n].eq(0)
             m.d.sync += aw_shown.eq(line_aw & ~self.aw.ready)
-            with m.If(line_w & self.w.ready):
+            with m.If(sent):
                 m.d.sync += beat.eq(beat + 1)
                 with m.If(beat == g.words - 1):
-                    m.d.sync += [w_sent.bit_select(w_at, 1).eq(1), w_at.eq(step(w_at))]
+                    m.d.sync += w_at.eq(w_at.rotate_left(1))
+                    for n in range(entries):
+                        with m.If(w_at[n]):
+                            m.d.sync += w_todo[n].eq(0)
 
         # --- B
         b = self.b.payload
         m.d.comb += [
-            self.b.ready.eq(1),
+            self.b.ready.eq(Mux(b.id[0], self.direct_take, 1)),
             freed.eq(self.b.valid & (b.id == _WRITEBACK_ID)),
             self.done.valid.eq(freed),
-            self.done.index.eq(1 << b_at),
-            self.done.line.eq(self.lines[b_at]),
+            self.done.index.eq(b_at),
+            self.done.line.eq(pick(b_at, [self.lines[n] for n in range(entries)])),
             self.done.error.eq(b.resp.as_value()[1]),
             self.direct_rsp.valid.eq(self.b.valid & (b.id == _DIRECT_ID)),
             self.direct_rsp.resp.eq(b.resp),
-            self.direct.ready.eq(self.direct_rsp.valid),
+            self.direct.ready.eq(self.direct_rsp.valid & self.direct_take),
         ]
-        with m.If(self.direct_rsp.valid):
+        with m.If(self.direct.ready):
             m.d.sync += direct_b.eq(0)
         return m

@@ -156,7 +156,8 @@ class Harness:
             ports.append(f".req_{name}({prefix}_req_{name})")
             if name != "ready":
                 self._driven.add(f"{prefix}_req_{name}")
-        ports += [f".rsp_{name}({prefix}_rsp_{name})" for name in ("valid", "we", "data", "resp")]
+        ports += [f".rsp_{name}({prefix}_rsp_{name})" for name in ("valid", "ready", "we", "data", "resp")]
+        self._driven.add(f"{prefix}_rsp_ready")
         self._agent(f"cpu{number}", "native_agent", f".DATA({self.width}), .NUMBER({number})", ", ".join(ports))
         return f"cpu{number}"
 

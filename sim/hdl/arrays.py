@@ -6,6 +6,7 @@ The names are promised by the blocks' docstrings (``DCacheCore``, ``ICache``, ``
 
 from dataclasses import dataclass
 
+from rtl.cache.native import Geometry
 from rtl.config import CacheConfig, SocConfig
 
 __all__ = ["Array", "dcache_arrays", "fifo_arrays", "icache_arrays", "memory_arrays"]
@@ -33,27 +34,37 @@ def memory_arrays(config: SocConfig) -> tuple[Array, Array]:
     )
 
 
-def _cache(prefix: str, path: str, config: SocConfig, cache: CacheConfig, *, dirty: bool) -> list[Array]:
-    # A tag holds only the bits that differ within the memory window, and at least one (rtl/cache/native.py).
-    tag_bits = max(config.memory.size.bit_length() - 1 - cache.offset_bits - cache.index_bits, 1)
-    found = []
-    for way in range(cache.ways):
-        found.append(Array(f"{prefix}_tag_{way}", f"{path}.tag_{way}", tag_bits, cache.sets, backdoor=True))
-        found.append(Array(f"{prefix}_data_{way}", f"{path}.data_{way}", cache.line_bytes * 8, cache.sets, backdoor=True))
-        found.append(Array(f"{prefix}_valid_{way}", f"{path}.valid_{way}", cache.sets))
-        if dirty:
-            found.append(Array(f"{prefix}_dirty_{way}", f"{path}.dirty_{way}", cache.sets))
-    return found
+def _tag_bits(config: SocConfig, cache: CacheConfig) -> int:
+    """A tag holds only the bits that differ within the memory window, and at least one (rtl/cache/native.py)."""
+    return max(config.memory.size.bit_length() - 1 - cache.offset_bits - cache.index_bits, 1)
 
 
 def dcache_arrays(config: SocConfig) -> list[Array]:
-    """Per way: tags and lines (a row per set), valid and dirty (a bit per set)."""
-    return _cache("dcache", f"{_SOC}.dcache.core", config, config.dcache, dirty=True)
+    """Per way: tags (a row per set), the words' banks, and rows of valid and dirty bits; then which of these rows count.
+
+    See :class:`rtl.cache.arrays.Arrays` and :class:`rtl.cache.linestate.LineState`.
+    """
+    path, cache, g = f"{_SOC}.dcache.core", config.dcache, Geometry(config)
+    found = []
+    for way in range(cache.ways):
+        found.append(Array(f"dcache_tag_{way}", f"{path}.tag_{way}", g.tag_bits, g.sets, backdoor=True))
+        for bank in range(g.banks):
+            name = f"data_{way}_{bank}"
+            found.append(Array(f"dcache_{name}", f"{path}.{name}", g.data_width, g.bank_rows, backdoor=True))
+        for name in ("valid", "dirty"):
+            found.append(Array(f"dcache_{name}_{way}", f"{path}.{name}_{way}", g.span, g.state_rows))
+    return found + [Array(f"dcache_{name}", f"{path}.{name}", g.state_rows) for name in ("live", "stained")]
 
 
 def icache_arrays(config: SocConfig) -> list[Array]:
     """Per way: tags and lines (a row per set), valid (a bit per set)."""
-    return _cache("icache", f"{_SOC}.icache", config, config.icache, dirty=False)
+    path, cache = f"{_SOC}.icache", config.icache
+    found = []
+    for way in range(cache.ways):
+        found.append(Array(f"icache_tag_{way}", f"{path}.tag_{way}", _tag_bits(config, cache), cache.sets, backdoor=True))
+        found.append(Array(f"icache_data_{way}", f"{path}.data_{way}", cache.line_bytes * 8, cache.sets, backdoor=True))
+        found.append(Array(f"icache_valid_{way}", f"{path}.valid_{way}", cache.sets))
+    return found
 
 
 def fifo_arrays(config: SocConfig) -> list[Array]:

@@ -23,11 +23,13 @@ module native_agent #(
     output [15:0] req_tag,
     output [META-1:0] req_meta,
     input rsp_valid,
+    output rsp_ready,
     input rsp_we,
     input [DATA-1:0] rsp_data,
     input [1:0] rsp_resp
 );
   `include "bench_pattern.vh"
+  assign rsp_ready = 1'b1;
   localparam BYTES = DATA / 8;
   localparam [7:0] END = 0, READ = 1, WRITE = 2, WAIT = 3, BARRIER = 4, DELAY = 5;
 

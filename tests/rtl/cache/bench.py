@@ -201,17 +201,23 @@ class Bench:
     def array(self, ctx):
         """``{line address: (dirty, bytes)}`` as the hardware holds it."""
         core, cache, g = self.dut.core, self.config.dcache, self.dut.core._g
+        live, stained = ctx.get(core.state.live), ctx.get(core.state.stained)
         found = {}
         for w in range(cache.ways):
-            valid, dirty = ctx.get(core.valid[w]), ctx.get(core.dirty[w])
             for s in range(cache.sets):
-                if valid >> s & 1:
+                row, bit = s >> g.span_bits, s % g.span
+                dirty = stained >> row & 1 and ctx.get(core.state.dirty[w].data[row]) >> bit & 1
+                valid = ctx.get(core.state.valid[w].data[row]) >> bit & 1 if live >> row & 1 else dirty
+                if valid:
                     line = ctx.get(core.tag[w].data[s]) << g.index_bits | s
                     address = self.config.memory.base + line * cache.line_bytes
-                    content = ctx.get(core.data[w].data[s]).to_bytes(cache.line_bytes, "little")
+                    words = []
+                    for n in range(g.words):
+                        bank, at = n % g.banks, s * (g.words // g.banks) + n // g.banks
+                        words.append(ctx.get(core.data[w][bank].data[at]).to_bytes(g.data_bytes, "little"))
                     if address in found:
                         raise AssertionError(f"line {address:#x} is in two ways")
-                    found[address] = (bool(dirty >> s & 1), content)
+                    found[address] = (bool(dirty), b"".join(words))
         return found
 
     def check(self, ctx):
@@ -231,7 +237,7 @@ class Bench:
         quiet = 0
         for _ in range(limit):
             core = self.dut.core
-            busy = ctx.get(core.occupied) or ctx.get(core.cpu.pending) or not ctx.get(core.slot_free)
+            busy = ctx.get(core.occupied) or not ctx.get(core.idle)
             quiet = 0 if busy or (self.records and self.records[-1][0] >= self.cycle - 2) else quiet + 1
             if quiet > 40:
                 return

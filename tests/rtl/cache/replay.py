@@ -131,7 +131,6 @@ class Replay:
         if line in self.lines:
             source = self.lines[line]
         else:
-            assert not flags & 2, "hit flag"
             assert offset in self.fills[line]["have"], "the beat has not come"
             source = self.fills[line]["bytes"]
         word = int.from_bytes(source[offset : offset + self.beat], "little")
