@@ -17,8 +17,11 @@ def bus_master(kernel: Kernel, **fields: Any) -> Any:
 
 
 def locked_buffer(kernel: Kernel, length: int, **place: Any) -> Mdl:
-    """``length`` bytes of nonpaged pool with an MDL over them; ``place`` goes to ExAllocatePool2."""
-    mdl = kernel.io_allocate_mdl(kernel.ex_allocate_pool(length, **place), length)
+    """``length`` bytes of nonpaged pool with an MDL over them, beginning on a line of any size (at most 128 bytes).
+
+    ``place`` goes to ExAllocatePool2.
+    """
+    mdl = kernel.io_allocate_mdl(kernel.ex_allocate_pool(length, **{"alignment": 128, **place}), length)
     kernel.mm_build_mdl_for_non_paged_pool(mdl)
     return mdl
 

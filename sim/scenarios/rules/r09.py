@@ -20,7 +20,7 @@ EXAMPLE = Example(
     also={"fixed-bounced": Expect(function="broken", hal={"bounce": "unaligned"})},
 )
 
-EXTENSION, INQUIRY_AT, INQUIRY = 256, 40, 96  # bytes; INQUIRY_AT: offset of the inquiry data
+EXTENSION, INQUIRY_AT, INQUIRY = 256, 40, 128  # bytes; INQUIRY_AT: offset of the inquiry data
 
 
 async def broken(kernel, device):
@@ -40,7 +40,7 @@ async def broken(kernel, device):
 async def fixed(kernel, device):
     adapter = bus_master(kernel)
     extension = kernel.ex_allocate_pool(EXTENSION, what="device extension")
-    mdl = locked_buffer(kernel, INQUIRY, what="inquiry data")  # begins on a line, and fills its three
+    mdl = locked_buffer(kernel, INQUIRY, what="inquiry data")  # begins on a line, and fills its lines
 
     data = await inquiry(kernel, device, adapter, mdl)
 

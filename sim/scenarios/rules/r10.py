@@ -23,14 +23,14 @@ EXAMPLE = Example(
     lucky=Expect(roots={"R10"}, severity="corruption possible"),
 )
 
-DATA = 240  # bytes of the receive buffer
+DATA = 232  # bytes of the receive buffer
 LOG = 8192  # where the device takes the log
 
 
 async def broken(kernel, device, *, evicted=False):
     adapter = bus_master(kernel)
-    extension = kernel.ex_allocate_pool(2 * 256)
-    counter = extension + DATA  # struct { UCHAR Data[240]; ULONG Requests; }
+    extension = kernel.ex_allocate_pool(2 * 256, alignment=128)
+    counter = extension + DATA  # struct { UCHAR Data[232]; ULONG Requests; }
 
     await receive(kernel, device, adapter, extension, counter, evicted=evicted)
     await write_log(kernel, device, adapter, counter)
@@ -40,8 +40,8 @@ async def broken(kernel, device, *, evicted=False):
 
 async def fixed(kernel, device):
     adapter = bus_master(kernel)
-    extension = kernel.ex_allocate_pool(2 * 256)
-    counter = extension + 256  # struct { DECLSPEC_ALIGN(64) UCHAR Data[256]; ULONG Requests; }
+    extension = kernel.ex_allocate_pool(2 * 256, alignment=128)
+    counter = extension + 256  # struct { DECLSPEC_CACHEALIGN UCHAR Data[256]; ULONG Requests; }
 
     await receive(kernel, device, adapter, extension, counter, size=256)
     await write_log(kernel, device, adapter, counter)

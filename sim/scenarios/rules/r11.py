@@ -43,7 +43,7 @@ async def send_and_fill(kernel, device, length, log_first):
     sender, registers = kernel.io_get_dma_adapter(DeviceObject(), DeviceDescription(version=2, maximum_length=4096))
     filler = bus_master(kernel)
     ring = await filler.allocate_common_buffer(64, False)
-    buffer = kernel.ex_allocate_pool(2 * HALF)
+    buffer = kernel.ex_allocate_pool(2 * HALF, alignment=128)
     first, second = described(kernel, buffer, length), described(kernel, buffer + HALF, HALF)
     text = bytes(n % 251 for n in range(length))
     await kernel.cpu.store(buffer, text)

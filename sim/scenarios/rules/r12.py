@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A line size of 64 bytes is compiled in, and the new chip's cache has lines of 32.
+"""A line size of 256 bytes is compiled in, and the new chip's cache has shorter lines.
 
-The board support package walks a buffer in steps of CACHE_LINE, as it did on the last chip, and cleans a line at each step.
-Nobody noticed that the constant is not the hardware's.
+The board support package walks a buffer in steps of CACHE_LINE, as it did for the last chip's large cache, and cleans a line at
+each step. Nobody noticed that the constant is not this hardware's.
 
-Mechanism: every second line of the buffer is never cleaned. The device gets the new bytes of the others, and what memory held
-before of these: stripes of 32 bytes. If the cache happens to have evicted the lines, the buffer is whole: luck.
+Mechanism: only the first line of each 256 bytes is cleaned. The device gets the new bytes of these, and what memory held before
+of the others: stripes. If the cache happens to have evicted the lines, the buffer is whole: luck.
 
 Fix: read the line size from the hardware (here sys.features.line_bytes, on Arm the cache type register), or give the
 maintenance unit the whole range.
@@ -15,7 +15,7 @@ from ...userdriver.happens import evict
 from ..examples import Example, Expect
 from ._bare import finished
 
-CACHE_LINE = 64  # what the board support package was compiled with
+CACHE_LINE = 256  # what the board support package was compiled with
 
 _WALKS = {"line_loop": True}  # maintenance by address goes line by line, in software
 _BROKEN = Expect(roots={"R12"}, severity="corruption seen", corrupts=True, hal=_WALKS, beliefs={"line_bytes": CACHE_LINE})
@@ -26,7 +26,7 @@ EXAMPLE = Example(
     lucky=_BROKEN.but(severity="corruption possible", corrupts=False),
 )
 
-FRAME = 256  # bytes
+FRAME = 1024  # bytes
 
 
 async def send_frame(machine, device, *, evicted=False):

@@ -19,7 +19,7 @@ from ..examples import Example, Expect
 from ._adapters import finished, free_buffer, locked_buffer, take_channel
 
 _FAULTY = Expect(faults={"maintenance_point_of_unification"}, roots={"R20"}, severity="corruption possible")
-_BUSY = Timing(stalled_writes=2, stall=2000)  # the first two bursts to memory wait so many cycles
+_BUSY = Timing(stalled_writes=1, stall=2000)  # the first burst to memory waits so many cycles
 
 EXAMPLE = Example(
     broken=_FAULTY.but(consequences={"R01"}, severity="corruption seen", corrupts=True, timing=_BUSY),
@@ -28,7 +28,7 @@ EXAMPLE = Example(
     source=("S1", "S6"),
 )
 
-RECORD = 64  # bytes: what fits into the write-back buffer
+RECORD = 16  # bytes: one line, which fits into the write-back buffer
 
 
 async def write_record(kernel, device):

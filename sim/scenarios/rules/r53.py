@@ -38,8 +38,7 @@ async def broken(kernel, device):
     except BusTimeout:
         left = await adapter.read_dma_counter()
         await kernel.bus.delay(LOGGING)  # DbgPrint: "only %u of %u bytes in time"
-        await device.stop()
-        await kernel.bus.delay(LOGGING)  # until the request in progress is over
+        await stop(kernel, device, adapter)
 
     await adapter.flush_adapter_buffers(mdl, base, va, SIZE - left, False)
     await complete(kernel, device, adapter, mdl, SIZE - await adapter.read_dma_counter())
@@ -52,8 +51,7 @@ async def fixed(kernel, device):
         await device.wait(PATIENCE)
     except BusTimeout:
         await kernel.bus.delay(LOGGING)  # DbgPrint
-        await device.stop()
-        await kernel.bus.delay(LOGGING)  # until the request in progress is over
+        await stop(kernel, device, adapter)
     left = await adapter.read_dma_counter()
 
     await adapter.flush_adapter_buffers(mdl, base, va, SIZE - left, False)
@@ -69,6 +67,13 @@ async def start_read(kernel, device):
     piece = await adapter.map_transfer(mdl, base, kernel.mm_get_mdl_virtual_address(mdl), SIZE, False)
     await device.start_channel(adapter, [piece], False, 0)
     return adapter, mdl, base
+
+
+async def stop(kernel, device, adapter):
+    """Stops device and channel; returns when the request in progress is over."""
+    await device.stop()
+    while (await kernel.regs.channel(adapter.channel).status.read()).busy:
+        await kernel.bus.delay(8)
 
 
 async def complete(kernel, device, adapter, mdl, length):

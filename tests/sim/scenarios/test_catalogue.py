@@ -278,7 +278,7 @@ def test_explain_says_what_is_unusual_about_a_run():
     told = {
         name: explain(examples()[f"rules/{name}"]) for name in ("R12/broken", "R12/lucky", "R20/broken", "R20/fixed", "R23/fixed")
     }
-    assert "the HAL is told: line_bytes=64, line_loop=True" in told["R12/broken"] and "line_bytes=64" in told["R12/lucky"]
+    assert "the HAL is told: line_bytes=256, line_loop=True" in told["R12/broken"] and "line_bytes=256" in told["R12/lucky"]
     assert "non-coherent platform" in told["R20/broken"]
     assert "faults of the hardware: maintenance_point_of_unification" in told["R20/broken"]
     assert "faults of the hardware" not in told["R20/fixed"]
