@@ -32,7 +32,7 @@ PATIENCE, LOGGING = 1200, 150  # cycles
 
 async def broken(kernel, device):
     adapter, mdl, base = await start_read(kernel, device)
-    va = kernel.mm_get_mdl_virtual_address(mdl)
+    va, left = kernel.mm_get_mdl_virtual_address(mdl), 0
     try:
         await device.wait(PATIENCE)
     except BusTimeout:
