@@ -59,8 +59,8 @@ class CacheConfig:
     """One cache. Defaults: 4 KiB, 2 ways, 32-byte lines, tree PLRU.
 
     ``sets`` (2..4096), ``ways`` (1..8) and ``line_bytes`` (16..128) are powers of two. ``write_buffer_lines`` is the depth
-    of the write-back buffer in lines and ``fill_slots`` the number of demand fills in flight (D-cache only). ``prefetcher`` builds the next-line prefetcher (a register
-    switches it at run time; it is off after reset).
+    of the write-back buffer in lines and ``fill_slots`` the number of demand fills in flight (D-cache only). ``prefetcher``
+    builds the next-line prefetcher (a register switches it at run time; it is off after reset).
     """
 
     sets: int = 64
