@@ -8,11 +8,12 @@ tail is read with narrower beats, so that no byte counts as read that the driver
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import cocotb
-from cocotb.triggers import Event, First, Lock, Timer
+from cocotb.triggers import Event, First, Timer
 from cocotbext.axi import AxiBus, AxiMaster, AxiMasterRead, AxiReadBus
 
 from driver.bus import Attribute, BusError, BusTimeout
@@ -44,7 +45,7 @@ class AxiCpu:
         self._size = data_bytes.bit_length() - 1
         self._data = AxiMaster(AxiBus.from_prefix(dut, "s_axi_d"), dut.clk, dut.rst)
         self._code = AxiMasterRead(AxiReadBus.from_prefix(dut, "s_axi_i"), dut.clk, dut.rst)
-        self._lock = Lock()
+        self._lock = _Turn()
         self._tags: dict[tuple[str, int, str], int] = {}
         self.sites: list[tuple[str, int, str]] = []
         self._harness: list[ExecutionContext | None] = []
@@ -193,6 +194,38 @@ class AxiCpu:
         if answer.resp >= 2:
             raise BusError(what, address, _RESPONSES[answer.resp])
         return bytes(answer.data)
+
+
+class _Turn:
+    """A lock in the order of asking. cocotb's own goes through the scheduler even if nobody holds it, on every access."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._waiting: deque[Event] = deque()
+
+    async def __aenter__(self) -> None:
+        if not self._held:
+            self._held = True
+            return
+        turn = Event()
+        self._waiting.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:  # cancelled: perhaps just after it was given the lock
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            else:
+                self._release()
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        if self._waiting:
+            self._waiting.popleft().set()  # it stays held, by the next one
+        else:
+            self._held = False
 
 
 class AxiSignal:

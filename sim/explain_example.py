@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from .scenarios.examples import DriverScenario, examples, source_of, story_of
+from .scenarios.model import split_platform
 
 __all__ = ["explain_example"]
 
@@ -29,6 +30,18 @@ def _expected(scenario: DriverScenario) -> Iterator[str]:
         yield "The flush checker has nothing to say."
 
 
+def _surroundings(scenario: DriverScenario) -> Iterator[str]:
+    """What is not as a run has it by default."""
+    expect = scenario.expect
+    if expect.faults:
+        yield f"  faults of the hardware: {', '.join(sorted(expect.faults))}"
+    told = ", ".join(f"{name}={value}" for name, value in {**expect.beliefs, **expect.hal}.items())
+    if told:
+        yield f"  the HAL is told: {told}"
+    if not expect.speculates:
+        yield "  the CPU fetches nothing ahead"
+
+
 def _siblings(scenario: DriverScenario) -> dict[str, DriverScenario]:
     mine = (scenario.family, scenario.subject)
     return {each.variant: each for each in examples().values() if (each.family, each.subject) == mine}
@@ -39,8 +52,14 @@ def explain_example(scenario: DriverScenario, *, width: int = 160) -> str:
     from .checker import RULES, SOURCES
 
     title, *story = story_of(scenario)
-    lines = [scenario.name, "", *_wrap(title), f"  {_STYLES[scenario.style]} driver, {scenario.platform} platform"]
+    lines = [
+        scenario.name,
+        "",
+        *_wrap(title),
+        f"  {_STYLES[scenario.style]} driver, {split_platform(scenario.platform)[0]} platform",
+    ]
     lines.append(f"  timing: {scenario.expect.timing.describe()}")
+    lines += _surroundings(scenario)
     for paragraph in story:
         head, colon, rest = paragraph.partition(": ")
         if colon and head in ("Mechanism", "Fix"):
@@ -54,6 +73,8 @@ def explain_example(scenario: DriverScenario, *, width: int = 160) -> str:
             rule = RULES[number]
             advice = f" What to do: {rule.fix}." if scenario.style == "wdk" else ""  # the calls are the WDK's
             lines += _wrap(f"{number}: {rule.title}.{advice}")
+        for number in sorted(scenario.expect.consequences):
+            lines += _wrap(f"{number} follows from it: {RULES[number].title}.")
     if scenario.source:
         lines += ["", "The pages' rules"]
         for source in scenario.source:

@@ -296,7 +296,7 @@ def _unfit(book: Book, call: OpenCall, first: OpenCall, how: str, fix: str, rang
         "R45",
         (call.number,),
         f"{call.name}: {how}",
-        f"{fix} before the {call.name} at {site_text(call.site)}",
+        f"{fix} {'before' if fix.startswith('Mm') else 'for'} the {call.name} at {site_text(call.site)}",
         [*([who(first)] if first is not call else []), who(call)],
         subjects=[("C", call.number)],
         ranges=ranges,

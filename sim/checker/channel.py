@@ -231,7 +231,9 @@ def _not_flushed(book: Book, mapping: Map, call: OpenCall | None) -> None:
     else:
         detail = f"MapTransferEx again on context {mapping.context}, and what it mapped before is not flushed"
         first = mapping.call
-    where = "the end" if call is None else f"the {call.name} at {site_text(call.site)}"
+    where = (
+        "the end" if call is None else f"the {'next ' if call.site == first.site else ''}{call.name} at {site_text(call.site)}"
+    )
     tell(
         book,
         "R28",

@@ -55,7 +55,7 @@ def begin(book: Book, call: OpenCall) -> None:
         high = APC
     if low <= irql <= high:
         return
-    wanted = level_text(low) if low == high else f"at most {level_text(high)}"
+    wanted = level_text(low) if low == high else f"{level_text(high)} or below"
     if irql < low:
         how = f"KeRaiseIrql to {level_text(low)} before the {call.name} at {site_text(call.site)}"
     else:

@@ -192,8 +192,9 @@ class Ledger:
         return bool(ranges) and not subtract(ranges, [(b.address, b.room) for b in self.buffers if b.freed is None])
 
     def reachable(self) -> list[Range]:
-        """All that the device may touch now: mapped elements, bounce pages, common buffers."""
-        ranges = [r for m in self.maps if m.flushed is None for r in m.elements]
+        """All that the device may touch now: mapped elements, as far as their MDL goes (R42), bounce pages, common buffers."""
+        elements = [(r, m.source) for m in self.maps if m.flushed is None for r in m.elements]
+        ranges = [part for element, source in elements for part in intersect([element], source) or [element]]
         ranges += [bounce for bounce, _ in self.bounces]
         return merge([*ranges, *((b.dma, b.room) for b in self.buffers if b.freed is None)])
 

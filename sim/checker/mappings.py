@@ -292,7 +292,7 @@ def _to_device(book: Book, mapping: Mapping, ranges: list[Range], call: OpenCall
         flushes.virtual(book, call, subtract(ranges, mapping.bounced), [(1 if keeps else 3, 1)])
     bounced = [b.range for b in book.bounces if intersect(b.source, ranges)]
     worked = book.coherent or call.maintained > 0 or not _cached(book, ranges)
-    _covers(book, mapping, [*ranges, *bounced], call, worked=worked)
+    _covers(book, mapping, [*subtract(ranges, mapping.bounced), *bounced], call, worked=worked)
 
 
 def _to_cpu(book: Book, mapping: Mapping, ranges: list[Range], call: OpenCall, *, synced: bool = True) -> None:

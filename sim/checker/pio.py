@@ -62,7 +62,7 @@ def flushed(book: Book, flush: Flush) -> None:
         owing = False
         for address, mask in line_masks(common, book.line_bytes).items():
             line = book.lines.get(address >> book.shift)
-            if line is not None and line.pio & mask and line.pio_of is read:
+            if line is not None and line.pio & mask:  # the line's other bytes may be of another read
                 owing = True
                 if flush.read and not flush.dma and not flush.by_address:
                     # what the hardware left behind in spite of the call stays owed

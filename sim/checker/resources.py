@@ -318,7 +318,7 @@ def _release(book: Book, known: Ledger, call: OpenCall) -> None:
     if first is not None:
         _double(book, call, f"device {device}", first)
     else:
-        _leaks(book, known, ("D", device), who(call))
+        _leaks(book, known, ("D", device), who(call) if call.site is not None and call.site[1] else None)
 
 
 def _pool_gone(book: Book, known: Ledger, call: OpenCall) -> None:

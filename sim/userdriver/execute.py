@@ -36,7 +36,7 @@ from .watchdog import Stuck, Watchdog
 
 __all__ = ["execute", "run_driver"]
 
-for _path in (Path(__file__).parent, sysconfig.get_paths()["stdlib"]):
+for _path in (Path(__file__).parent, sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["purelib"]):
     library_folder(_path)
 
 _MAX_OUTPUT = 20_000

@@ -45,7 +45,7 @@ def _drop_remainder(fifo: ChunkFifo, m: Any) -> None:
 
 
 def _wrong_way(core: DCacheCore, m: Any) -> None:
-    m.d.comb += m.submodules.writeback.push.data.eq(core._arrays.lines[-1])
+    m.d.comb += m.submodules.writeback.push.way.eq(1 << core._g.ways - 1)
 
 
 MAINTENANCE_SKIPS_LAST_LINE = _mutation("maintenance skips the last line", MaintenanceWalker, _skip_last_line)

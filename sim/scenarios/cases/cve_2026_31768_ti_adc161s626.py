@@ -3,8 +3,8 @@
 
 The driver of two analog-to-digital converters (drivers/iio/adc/ti-adc161s626.c) fetched a measurement with spi_read() into a
 local variable of ti_adc_read_measurement(). The SPI core wants buffers that are fit for DMA, and hands them to the DMA engine
-where there is one; the kernel's stack is not fit. (A measurement has 2 or 3 bytes. Here they are 16, which this machine's
-controller writes to memory at once.)
+where there is one; the kernel's stack is not fit. (A measurement has 2 or 3 bytes. Here they are 16: this machine's
+controller writes some of them to memory before the unmap.)
 
 Mechanism: variables on the stack share cache lines with their neighbours, which the CPU keeps storing to. A neighbour that is
 stored while the controller writes makes the line dirty, with the buffer's old bytes in it: when the line is evicted, the
@@ -40,7 +40,7 @@ EXAMPLE = Example(
 )
 
 RX = 16  # bytes of a measurement
-IIO_DMA_MINALIGN = 64
+IIO_DMA_MINALIGN = 128
 
 
 async def spi_read(dev, device, buf, length, *, local, evicted_early=False):
@@ -62,7 +62,7 @@ async def spi_read(dev, device, buf, length, *, local, evicted_early=False):
 
 async def broken(dev, device, *, evicted_early=False):
     frame = stack_memory(dev, 64, alignment=32)
-    buf, local = frame, frame + RX  # both are local variables
+    local, buf = frame + 4, frame + 8  # both are local variables
     await spi_read(dev, device, buf, RX, local=local, evicted_early=evicted_early)
     measurement = await dev.cpu.load(buf, RX)
     kfree(dev, frame)
@@ -72,7 +72,7 @@ async def broken(dev, device, *, evicted_early=False):
 async def fixed(dev, device):
     frame = stack_memory(dev, 64, alignment=32)
     data = kmalloc(dev, IIO_DMA_MINALIGN + RX)  # struct ti_adc_data
-    rxbuf, local = data + IIO_DMA_MINALIGN, frame + RX  # its last member
+    local, rxbuf = frame + 4, data + IIO_DMA_MINALIGN  # its last member
     await spi_read(dev, device, rxbuf, RX, local=local)
     measurement = await dev.cpu.load(rxbuf, RX)
     kfree(dev, data)

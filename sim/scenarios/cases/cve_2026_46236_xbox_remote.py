@@ -28,7 +28,7 @@ EXAMPLE = Example(
 )
 
 STRUCT_SIZE = 128  # the device structure, and the offsets of two of its members
-LAST_KEY, INBUF = 40, 48
+LAST_KEY, INBUF = 36, 40
 BUFFER = 16  # bytes that the controller writes for a key press
 
 

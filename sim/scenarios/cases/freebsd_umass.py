@@ -24,7 +24,7 @@ EXAMPLE = Example(
     case="FreeBSD USB mass storage (commit 155d019a02)",
 )
 
-PACKET = 64  # bytes: the bulk packet that carries the status wrapper
+PACKET = 512  # bytes: the bulk packet that carries the status wrapper
 
 
 async def broken(machine, device, *, replaced=True):

@@ -7,7 +7,7 @@ lines of 128 bytes: twice that. A long series of 2022 corrected some dozens of d
 
 Mechanism: a buffer that is aligned to less than a line shares its line with the member before it. The CPU stores to that
 member during a transfer: the line is dirty, with the buffer's old bytes in it. Evicted late, it overwrites what the device
-has written; invalidated, the member is lost. (Here software believes in lines of 16 bytes, and the cache has 32.)
+has written; invalidated, the member is lost. (Here software believes in lines of 8 bytes; the cache's are longer.)
 
 Fix: IIO_DMA_MINALIGN, which is the architecture's ARCH_KMALLOC_MINALIGN and large enough for those lines.
 """
@@ -24,19 +24,25 @@ _BROKEN = Expect(
     severity="corruption seen",
     corrupts=True,
     architecture="arm64",
-    beliefs={"line_bytes": 16},
+    beliefs={"line_bytes": 8},
 )
 
 EXAMPLE = Example(
     broken=_BROKEN,
-    fixed=Expect(architecture="arm64", beliefs={"line_bytes": 16}),
+    fixed=Expect(architecture="arm64", beliefs={"line_bytes": 8}),
     lucky=_BROKEN.but(severity="corruption possible", corrupts=False, timing=Timing(gap=100)),
     case="IIO alignment series (2022)",
 )
 
-L1_CACHE_BYTES = 16
-IIO_DMA_MINALIGN = 64
+L1_CACHE_BYTES = 8
+IIO_DMA_MINALIGN = 128
+MEMBERS = 24  # bytes of the structure before its buffer
 SCAN = 16  # bytes that the converter sends
+
+
+def align(offset, to):
+    """The next offset that is a multiple of ``to``."""
+    return -(-offset // to) * to
 
 
 async def read_scan(dev, device, state, rx, *, evicted_early=False):
@@ -57,7 +63,7 @@ async def read_scan(dev, device, state, rx, *, evicted_early=False):
 
 
 async def broken(dev, device, *, evicted_early=False):
-    rx = L1_CACHE_BYTES  # ____cacheline_aligned, after the other members
+    rx = align(MEMBERS, L1_CACHE_BYTES)  # ____cacheline_aligned
     state = kmalloc(dev, rx + SCAN)
     scan = await read_scan(dev, device, state, rx, evicted_early=evicted_early)
     kfree(dev, state)
@@ -65,8 +71,8 @@ async def broken(dev, device, *, evicted_early=False):
 
 
 async def fixed(dev, device):
-    rx = IIO_DMA_MINALIGN  # __aligned(IIO_DMA_MINALIGN)
-    state = kmalloc(dev, rx + SCAN)
+    rx = align(MEMBERS, IIO_DMA_MINALIGN)  # __aligned(IIO_DMA_MINALIGN)
+    state = kmalloc(dev, rx + SCAN, alignment=IIO_DMA_MINALIGN)
     scan = await read_scan(dev, device, state, rx)
     kfree(dev, state)
     return scan

@@ -2,8 +2,8 @@
 """PowerPC: the kernel's copy routines prefetch beyond their source, into a neighbour's DMA buffer.
 
 On PowerPCs without coherent caches the kernel invalidated a buffer before a device wrote it. Nobody was to touch it until the
-transfer was over. Its copy routines (copy_page, __copy_tofrom_user) prefetched up to four cache lines past the end of the
-source, to be fast (linuxppc-embedded, September 2003).
+transfer was over. The kernel's copy routines (copy_page, __copy_tofrom_user) prefetched up to four cache lines past the end
+of the source, to be fast (linuxppc-embedded, September 2003).
 
 Mechanism: two pages lie side by side. One is given to a device, and invalidated. Somebody who knows nothing of it copies the
 other page: the prefetch instruction at its end brings the first lines of the buffer back into the D-cache, from memory that

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A block is read from the device into a buffer that the driver has just cleared.
+"""A block is read from the device into a buffer that the driver has just filled with a pattern.
 
-So that nobody ever sees old data, the driver fills its buffer with zeros and then reads a block into it, without
+So that old data is never taken for new, the driver fills its buffer with 0xcc and then reads a block into it, without
 KeFlushIoBuffers: "the device overwrites it anyway".
 
-Mechanism: the zeros are dirty lines of the D-cache. The device writes its block to memory. When the cache later needs the lines
-for something else, it writes the zeros back, over the block; the invalidate at the end of the transfer then makes the CPU read
-memory, and memory is what went wrong. If the lines leave the cache before the device's data comes, all is well: luck.
+Mechanism: the pattern is in dirty lines of the D-cache. The device writes its block to memory. When the cache later needs the
+lines for something else, it writes the pattern back, over the block; the invalidate at the end of the transfer then makes the
+CPU read memory, and memory is what went wrong. If the lines leave the cache before the device's data comes, all is well: luck.
 
 Fix: KeFlushIoBuffers(Mdl, ReadOperation=TRUE, DmaOperation=TRUE) after the last store and before the transfer: no dirty line is
 left that could be written back.
@@ -29,7 +29,7 @@ BLOCK = 256  # bytes
 async def broken(kernel, device, *, early=False):
     adapter, mdl = bus_master(kernel), locked_buffer(kernel, BLOCK)
     block = kernel.mm_get_mdl_virtual_address(mdl)
-    await kernel.cpu.store(block, bytes(BLOCK))  # RtlZeroMemory
+    await kernel.cpu.store(block, b"\xcc" * BLOCK)  # RtlFillMemory
     if early:
         await evict(device, block, BLOCK)
 
@@ -48,7 +48,7 @@ async def broken(kernel, device, *, early=False):
 async def fixed(kernel, device):
     adapter, mdl = bus_master(kernel), locked_buffer(kernel, BLOCK)
     block = kernel.mm_get_mdl_virtual_address(mdl)
-    await kernel.cpu.store(block, bytes(BLOCK))  # RtlZeroMemory
+    await kernel.cpu.store(block, b"\xcc" * BLOCK)  # RtlFillMemory
 
     await kernel.ke_flush_io_buffers(mdl, True, True)
     scatter_gather = await start_by_list(kernel, adapter, device, mdl, False)

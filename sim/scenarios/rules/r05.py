@@ -2,8 +2,8 @@
 """A driver reads a block's header while the device is still writing the block.
 
 The header stands at the beginning of the block, so it must be there long before the block is complete: the driver reads it
-right after the start, and prepares the next request meanwhile. No test ever failed, because the test machine's log was on
-another, faster disk.
+after the start, and prepares the next request meanwhile. No test failed: the driver used to have so much to do in between that
+the header had come by then.
 
 Mechanism: the device owns the buffer from the start to the end of the transfer. When the driver reads the header the device has
 perhaps not written it yet: it is whatever memory held. And its line is now in the D-cache, so that the driver sees the same old

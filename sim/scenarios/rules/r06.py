@@ -45,7 +45,7 @@ async def broken(dev, device, *, evicted=False):
 
     await dma_sync_single_for_cpu(dev, dma, PACKET, DMA_FROM_DEVICE)
     hops = await dev.cpu.load_u8(buf + HOPS)
-    await dev.cpu.store_u8(buf + HOPS, hops - 1)
+    await dev.cpu.store_u8(buf + HOPS, hops - 1 & 0xFF)
     if evicted:
         await evict(device, buf, PACKET)
     await dma_unmap_single(dev, dma, PACKET, DMA_FROM_DEVICE)
@@ -65,7 +65,7 @@ async def fixed(dev, device):
 
     await dma_unmap_single(dev, dma, PACKET, DMA_FROM_DEVICE)
     hops = await dev.cpu.load_u8(buf + HOPS)
-    await dev.cpu.store_u8(buf + HOPS, hops - 1)
+    await dev.cpu.store_u8(buf + HOPS, hops - 1 & 0xFF)
 
     error = await send(dev, device, buf)
     kfree(dev, buf)

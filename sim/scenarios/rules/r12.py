@@ -44,12 +44,12 @@ async def send_frame(machine, device, *, evicted=False):
 
 
 async def broken(machine, device):
-    assert machine.platform.line_bytes == CACHE_LINE
+    # compiled with CACHE_LINE
     await send_frame(machine, device)
 
 
 async def fixed(machine, device):
-    assert machine.platform.line_bytes == (await machine.regs.sys.features.read()).line_bytes
+    # with the line size of sys.features
     await send_frame(machine, device)
 
 

@@ -6,8 +6,7 @@ one into an uncached common buffer.
 
 Mechanism: the block number is not naturally aligned. Many CPUs refuse such an access to uncached memory (an alignment fault on
 Arm, where such memory is of device or non-cacheable type); others make several accesses of it, and the device may see half of a
-block number. This machine's CPU makes two accesses and the device is not looking at that moment, so nothing goes wrong; hence a
-warning.
+block number. Here the bus is wider than the word and takes it in one beat, so nothing goes wrong; hence a warning.
 
 Fix: lay structures that a device shares out in natural alignment (this device takes the block number at offset 4 as well).
 """

@@ -51,10 +51,12 @@ async def write_record(kernel, device):
 
 
 async def broken(kernel, device):
+    # on a maintenance unit that cleans to the point of unification
     await write_record(kernel, device)
 
 
 async def fixed(kernel, device):
+    # on one that waits for memory's answer
     await write_record(kernel, device)
 
 

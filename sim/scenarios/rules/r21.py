@@ -49,11 +49,12 @@ async def write_record(kernel, device, *, evicted=False):
 
 
 async def broken(kernel, device):
-    assert kernel.platform.coherent  # the flag says so
+    # the HAL was told that the platform is coherent
     await write_record(kernel, device)
 
 
 async def fixed(kernel, device):
+    # the HAL has asked sys.features
     await write_record(kernel, device)
 
 

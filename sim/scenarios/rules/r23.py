@@ -31,33 +31,37 @@ EXAMPLE = Example(
 BLOCK = 256  # bytes
 
 
-async def broken(kernel, device, *, busy=False):
+async def broken(kernel, device, *, evicted=False):
     adapter, mdl = bus_master(kernel), locked_buffer(kernel, BLOCK)
     block = kernel.mm_get_mdl_virtual_address(mdl)
-    for n in range(2):
-        await kernel.ke_flush_io_buffers(mdl, True, False)
-        scatter_gather = await start_by_list(kernel, adapter, device, mdl, False, n * BLOCK)
-        await finished(device)
-        await put_list(kernel, adapter, scatter_gather, False)
-        device.expect_read(n * BLOCK, await kernel.cpu.load(block, BLOCK))
-        if busy:
-            await evict(device, block, BLOCK)
+    await kernel.cpu.store(block, b"\xa5" * BLOCK)  # an earlier use of the buffer
+
+    await kernel.ke_flush_io_buffers(mdl, True, False)
+    if evicted:
+        await evict(device, block, BLOCK)
+    scatter_gather = await start_by_list(kernel, adapter, device, mdl, False)
+    await finished(device)
+    await put_list(kernel, adapter, scatter_gather, False)
+    data = await kernel.cpu.load(block, BLOCK)
     free_buffer(kernel, mdl)
     adapter.put_dma_adapter()
+    return data
 
 
 async def fixed(kernel, device):
     adapter, mdl = bus_master(kernel), locked_buffer(kernel, BLOCK)
     block = kernel.mm_get_mdl_virtual_address(mdl)
-    for n in range(2):
-        await kernel.ke_flush_io_buffers(mdl, True, True)
-        scatter_gather = await start_by_list(kernel, adapter, device, mdl, False, n * BLOCK)
-        await finished(device)
-        await put_list(kernel, adapter, scatter_gather, False)
-        device.expect_read(n * BLOCK, await kernel.cpu.load(block, BLOCK))
+    await kernel.cpu.store(block, b"\xa5" * BLOCK)  # an earlier use of the buffer
+
+    await kernel.ke_flush_io_buffers(mdl, True, True)
+    scatter_gather = await start_by_list(kernel, adapter, device, mdl, False)
+    await finished(device)
+    await put_list(kernel, adapter, scatter_gather, False)
+    data = await kernel.cpu.load(block, BLOCK)
     free_buffer(kernel, mdl)
     adapter.put_dma_adapter()
+    return data
 
 
 async def lucky(kernel, device):
-    await broken(kernel, device, busy=True)  # other work has pushed the block out of the D-cache each time
+    return await broken(kernel, device, evicted=True)

@@ -7,8 +7,8 @@ with an error, FlushAdapterBuffers returns FALSE, and the driver, which calls it
 request with STATUS_SUCCESS and the full length.
 
 Mechanism: the last bytes are still in the controller. What the caller finds at the end of its buffer is what was there
-before. If that happened to be the same block, read a moment ago, nobody notices; four bytes have never left
-the controller all the same, and the checker says so.
+before. If that happened to be the same block, read a moment ago, nobody notices; four bytes have never left the controller
+all the same, and the checker says so.
 
 Fix: look at the BOOLEAN. After a bus error the bytes are still there, and a second flush may bring them; if it does not, the
 request fails with STATUS_DEVICE_DATA_ERROR.

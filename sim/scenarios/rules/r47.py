@@ -2,10 +2,10 @@
 """The device is told to write more than the driver has mapped.
 
 The driver maps a packet buffer of 512 bytes and programs the card for 576, the packet with its trailer, which an older card
-kept to itself. Behind the buffer lies a record that was read before.
+kept to itself. Behind the buffer lies a beacon, which is sent again and again.
 
-Mechanism: without an IOMMU nothing stops the device. The trailer goes over the record; no flush of any kind was ever made for
-it. A packet that ends early has no trailer, and the same driver then does no harm.
+Mechanism: without an IOMMU nothing stops the device. The trailer goes over the beacon, and the next beacon is sent as it now
+stands in memory. A packet that ends early has no trailer, and the same driver then does no harm.
 
 Fix: the length in the device's registers is that of the mapped buffer.
 """
@@ -14,7 +14,7 @@ from driver.linux import DMA_FROM_DEVICE, ENOMEM, devm_kmalloc, dma_map_single, 
 
 from ...userdriver.happens import ends_short
 from ..examples import Example, Expect
-from ._streaming import finished, receive
+from ._streaming import finished, send
 
 EXAMPLE = Example(
     broken=Expect(roots={"R47"}, severity="corruption seen", corrupts=True),
@@ -22,16 +22,17 @@ EXAMPLE = Example(
 )
 
 PACKET, TRAILER = 512, 64  # bytes
-RECORD, RECORD_AT = 256, 8192  # bytes of the record, and where it stands on the device
+BEACON, BEACON_AT = bytes(range(128)), 8192  # what is sent, and where to on the device
 
 
 async def receive_packet(dev, device, programmed, *, short):
-    """The driver: a record, then a packet into the buffer before it. ``short``: the device ends the packet after its data."""
-    buf = devm_kmalloc(dev, PACKET + RECORD)
+    """The driver: a packet between two beacons. ``short``: the device ends the packet after its data."""
+    buf = devm_kmalloc(dev, PACKET + len(BEACON))
     if not buf:
         return -ENOMEM
-    if await receive(dev, device, buf + PACKET, RECORD, RECORD_AT):
-        return -ENOMEM
+    beacon = buf + PACKET
+    await dev.cpu.store(beacon, BEACON)
+    await send(dev, device, beacon, len(BEACON), BEACON_AT)
     dma = await dma_map_single(dev, buf, PACKET, DMA_FROM_DEVICE)
     if dma_mapping_error(dev, dma):
         return -ENOMEM
@@ -40,7 +41,8 @@ async def receive_packet(dev, device, programmed, *, short):
     await device.start_list([(dma, programmed)], False, 0, device=dev)
     await finished(device)
     await dma_unmap_single(dev, dma, PACKET, DMA_FROM_DEVICE)
-    device.expect_read(RECORD_AT, await dev.cpu.load(buf + PACKET, RECORD))
+    await send(dev, device, beacon, len(BEACON), BEACON_AT)
+    device.expect_write(BEACON_AT, BEACON)
     return await dev.cpu.load(buf, PACKET)
 
 

@@ -124,7 +124,7 @@ def test_the_designs_are_those_of_the_rows(monkeypatch):
     """32-bit, 4 KiB in 2 ways of 32-byte lines, no snooping; a 2x2 crossbar. Best of three seeds, area of the same netlist."""
     sources = {}
 
-    def netlist(source, top, family):
+    def netlist(source, top, family, options):
         sources[top] = source
         return tools.Netlist(tools.ROOT, top, family, {"LUT4": 5}, [])
 

@@ -333,6 +333,20 @@ def pio_flushed_before_the_data(m, broken, lucky):
     m.load_uncached(BUF, SIZE)
 
 
+@case("R17")
+def pio_in_pieces_of_a_line(m, broken, lucky):
+    """A sequence of register reads, and one flush at its end."""
+    mdl, half = m.mdl((BUF, LINE)), LINE // 2
+    m.pio_read(BUF, NEW[:half])
+    m.pio_read(BUF + half, NEW[half:LINE])
+    if not broken:
+        m.ke_flush(mdl, True, False)
+    if lucky:
+        m.evict_all()
+    m.complete_irp(mdl)
+    m.load_uncached(BUF, LINE)
+
+
 @case("R18")
 def stored_code_fetched(m, broken, lucky):
     m.store(BUF, NEW)

@@ -247,6 +247,26 @@ def test_bounce_bytes_that_nobody_copies_back_are_proof():
             assert rules(found) == ["R24"] and found[0].severity is Severity.SEEN and "never copied out" in found[0].evidence
 
 
+def test_a_bounced_mapping_says_nothing_about_the_buffer_itself():
+    m = Interfaces(architecture="arm64", bounce=True)
+    m.store(BUF, NEW)
+    dma = m.linux_map(BUF, SIZE, TO)
+    m.finish(m.start(None, [(BUF, SIZE)], True, **linux(m)))  # instead of dma
+    m.linux_unmap(dma, SIZE, TO)
+    assert rules(check(m.run())) == ["R01"]  # not R19: no maintenance was to clean these lines
+
+
+def test_a_flush_that_is_too_short_says_by_how_much():
+    m = Interfaces()
+    a, mdl = m.adapter(), m.mdl((BUF, SIZE))
+    m.ke_flush(mdl, False, True)
+    m.map_transfer(a, mdl, 0, SIZE, True)
+    m.finish(m.start(a, [(BUF, SIZE + LINE)], True))
+    m.flush_adapter(a, mdl, True)
+    (r19,) = [finding for finding in check(m.run()) if finding.rule == "R19"]
+    assert f"covers {SIZE} of {SIZE + LINE} bytes" in r19.detail
+
+
 def test_version_3_flush_that_fails():
     for status, wanted in ((0, ["R26"]), (0xC0000185, [])):
         m = Interfaces()

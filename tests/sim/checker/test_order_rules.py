@@ -122,3 +122,32 @@ def test_what_follows_from_a_wrong_mapping_or_counter():
     m.put(a)
     found = check(m.run())
     assert [finding.rule for finding in roots(found)] == ["R36"] and "R53" in {finding.rule for finding in found}
+
+
+def test_a_write_beyond_the_mdl_is_proof():
+    for lucky in (False, True):
+        m = OrderMachine()
+        a, mdl = m.adapter(), m.mdl((BUF, SIZE))
+        registers = m.allocate(a)
+        m.ke_flush(mdl, True, True)
+        m.map_transfer(a, mdl, 0, SIZE + LINE, False, registers)
+        m.device[: SIZE + LINE] = DEVICE + DEVICE[:LINE]
+        m.finish(m.start(a, [(BUF, SIZE + LINE)], False), residue=LINE if lucky else 0)
+        m.flush_adapter(a, mdl, False, 0, SIZE + LINE, registers=registers)
+        m.free_channel(a)
+        m.put(a)
+        (root,) = roots(check(m.run()))
+        assert root.rule == "R42" and root.severity is (Severity.POSSIBLE if lucky else Severity.SEEN)
+
+
+def test_findings_say_where_in_words_that_fit():
+    def missing(case_name, *more):
+        case = next(case for case in CASES if case.name == case_name)
+        (root, *_) = roots(findings(case, True, *more))
+        return root.detail, root.missing
+
+    detail, where = missing("request_completed_in_the_interrupt_routine")
+    assert detail.endswith("it must be called at DISPATCH_LEVEL or below") and "is DISPATCH_LEVEL or below: queue a DPC" in where
+    assert "and the next MapTransferEx at" in missing("mapped_twice_without_a_flush_between")[1]
+    assert "(kmalloc) for the dma_map_single" in missing("buffer_on_the_stack")[1]
+    assert "MmProbeAndLockPages before the MapTransfer" in missing("pages_not_locked")[1]

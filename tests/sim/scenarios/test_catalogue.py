@@ -274,6 +274,17 @@ def test_examples_say_what_their_names_say():
         assert "--- broken" in explain(scenario, width=80)
 
 
+def test_explain_says_what_is_unusual_about_a_run():
+    told = {
+        name: explain(examples()[f"rules/{name}"]) for name in ("R12/broken", "R12/lucky", "R20/broken", "R20/fixed", "R23/fixed")
+    }
+    assert "the HAL is told: line_bytes=64, line_loop=True" in told["R12/broken"] and "line_bytes=64" in told["R12/lucky"]
+    assert "non-coherent platform" in told["R20/broken"]
+    assert "faults of the hardware: maintenance_point_of_unification" in told["R20/broken"]
+    assert "faults of the hardware" not in told["R20/fixed"]
+    assert "the CPU fetches nothing ahead" in told["R23/fixed"] and "nothing ahead" not in told["R20/fixed"]
+
+
 def test_expectations_that_contradict_themselves_are_refused():
     with pytest.raises(ValueError, match="severity must be given exactly where there are roots"):
         Expect(roots={"R01"})

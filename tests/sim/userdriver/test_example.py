@@ -56,6 +56,13 @@ def test_every_difference_is_named(run, message):
     assert not result.passed and any(message in text for text in result.unexpected)
 
 
+def test_a_consequence_that_must_be_there():
+    run = DriverRun(name="x", findings=SEEN, corrupted=1)
+    assert judge(scenario(**BROKEN, consequences={"R25"}), run).passed
+    result = judge(scenario(**BROKEN, consequences={"R24", "R03"}), run)  # R24 is there, but as a root
+    assert result.unexpected == ["the flush checker did not report R03, R24 as a consequence"]
+
+
 def test_a_corrected_driver_gives_everything_back():
     result = judge(scenario("fixed"), DriverRun(name="x", held=["DMA adapter 1"], notes=["no await"]))
     assert result.unexpected == ["the corrected driver still holds DMA adapter 1", "no await"]

@@ -201,3 +201,12 @@ def test_a_process_without_progress_is_given_up(tmp_path):
     finally:
         process.kill()
         process.wait()
+
+
+def test_lines_of_the_simulator_s_library_are_no_places_of_a_driver():
+    import cocotb
+
+    import sim.userdriver.execute  # declares what is a library
+    from driver.site import is_library
+
+    assert sim.userdriver.execute and is_library(cocotb.__file__) and not is_library("/home/me/my_driver.py")
