@@ -25,8 +25,8 @@ Hazards, and what resolves each:
   invalid from then on, and state bits are read in the second stage.
 - *A line leaves, but its words are still being read from the array* (``unread``): beats of a fill of that set wait on R, stores
   to that set are refused (a cleaned line stays valid).
-- *A line is in the write-back buffer*: it is not fetched, and not pushed again, before memory has answered; nor is it
-  accessed uncached.
+- *A line is in the write-back buffer*: it is not fetched, and no line of its set is pushed, before memory has answered; nor
+  is it accessed uncached.
 - *The buffer or the slots are full*: an operation that needs one is refused.
 - *Other agents against the CPU*: they come first, but never take two turns in a row while the CPU wants one.
 - *A snooped write is under way* (coherency): operations on its set are refused until the release, but for snoop reads.
@@ -265,12 +265,11 @@ class DCacheCore(wiring.Component):
         with m.Elif(op == AuxOp.EVICT_SET):
             m.d.comb += selected.eq(is_dirty & -is_dirty)
         found, found_dirty, covered = Signal(), Signal(), Signal()
-        found_line = Signal(g.line_bits)
+        found_line, walk_line = Signal(g.line_bits), Signal(g.line_bits)
         m.d.comb += [
             found_line.eq(Cat(index, pick(selected, arrays.tags))),
-            covered.eq(
-                ((found_line >= self.walk_command.first) & (found_line <= self.walk_command.last)) | (op != AuxOp.WALK_WAY)
-            ),
+            walk_line.eq(Cat(index, pick(p.way, arrays.tags))),  # known before the comparison of the tags
+            covered.eq(((walk_line >= self.walk_command.first) & (walk_line <= self.walk_command.last)) | (op != AuxOp.WALK_WAY)),
             found.eq((selected & is_valid).any() & covered),
             found_dirty.eq((selected & is_dirty).any() & covered),
         ]
@@ -279,9 +278,11 @@ class DCacheCore(wiring.Component):
         needs_entry, allowed, allocate = Signal(), Signal(), Signal()
         evicts = is_op(AuxOp.EVICT_LINE, AuxOp.EVICT_SET)
         in_buffer = wb.match(line).any()
+        entry_free = Signal()  # the set, not the line, is compared: the victim is known late
+        m.d.comb += entry_free.eq((wb.space != 0) & ~wb.match_set(index).any())
         m.d.comb += [
             needs_entry.eq(found_dirty & (allocating | (walking & cleans) | evicts | is_op(AuxOp.CLEAN_LINE))),
-            allowed.eq(~refused & (~needs_entry | ((wb.space != 0) & ~wb.match(found_line).any()))),
+            allowed.eq(~refused & (~needs_entry | entry_free)),
             allocate.eq(
                 allocating
                 & allowed

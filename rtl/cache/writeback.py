@@ -22,7 +22,7 @@ class WriteBackBuffer(wiring.Component):
     A pushed line is read from the array word by word, from the next cycle on, one word per cycle that ``read`` gets; until then
     (``unread``) its place in the array must not change. AW is valid in the cycle after the push, W two cycles after a word was
     read. AW may run ahead of W, never behind. Beats follow each other without a gap, also from line to line. An
-    entry is occupied until memory has answered. A line is never in the buffer twice: the owner asks :meth:`match` before a push.
+    entry is occupied until memory has answered. No two entries are of one set: the owner asks :meth:`match_set` before a push.
 
     An uncached write waits until the bursts that were shown to the interconnect have been sent, and goes before the others.
 
@@ -76,6 +76,10 @@ class WriteBackBuffer(wiring.Component):
     def match(self, line: Value) -> Value:
         """Entries (a mask) that hold the line."""
         return Cat(self.occupied[n] & (self.lines[n] == line) for n in range(self._entries))
+
+    def match_set(self, index: Value) -> Value:
+        """Entries (a mask) that hold a line of the set."""
+        return Cat(self.occupied[n] & (self._g.set_of(self.lines[n]) == index) for n in range(self._entries))
 
     def unread_in(self, index: Value) -> Value:
         """Is a line of the set still being read from the array?"""
