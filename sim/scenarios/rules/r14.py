@@ -16,7 +16,7 @@ from ._adapters import bus_master, finished
 
 EXAMPLE = Example(broken=Expect(roots={"R14"}, severity="warning"))
 
-COMMAND, READ = 16, 0x28  # bytes of a command; its first byte
+COMMAND, READ = 64, 0x28  # bytes of a command, whole chunks of any size; its first byte
 
 
 async def broken(kernel, device):
