@@ -58,7 +58,9 @@ def _flag(name: str, value: Any) -> None:
 class CacheConfig:
     """One cache. Defaults: 4 KiB, 2 ways, 32-byte lines, tree PLRU.
 
-    ``sets`` (2..4096), ``ways`` (1..8) and ``line_bytes`` (16..128) are powers of two. ``write_buffer_lines`` is the depth
+    ``sets`` (2..4096), ``ways`` (1..8) and ``line_bytes`` (16..128) are powers of two. ``replacement`` is ``"plru"``,
+    ``"lru"`` or ``"random"``; ``replacement_seed`` (1..65535) starts the sequence of the last.
+    ``write_buffer_lines`` is the depth
     of the write-back buffer in lines and ``fill_slots`` the number of demand fills in flight (D-cache only). ``prefetcher``
     builds the next-line prefetcher (a register switches it at run time; it is off after reset).
     """
@@ -67,6 +69,7 @@ class CacheConfig:
     ways: int = 2
     line_bytes: int = 32
     replacement: str = "plru"
+    replacement_seed: int = 0xACE1
     write_buffer_lines: int = 4
     fill_slots: int = 4
     prefetcher: bool = True
@@ -75,7 +78,8 @@ class CacheConfig:
         _integer(f"{name}.sets", self.sets, 2, 4096, power_of_two=True)
         _integer(f"{name}.ways", self.ways, 1, 8, power_of_two=True)
         _integer(f"{name}.line_bytes", self.line_bytes, 16, 128, power_of_two=True)
-        _choice(f"{name}.replacement", self.replacement, ("plru",))
+        _choice(f"{name}.replacement", self.replacement, ("plru", "lru", "random"))
+        _integer(f"{name}.replacement_seed", self.replacement_seed, 1, 65535)
         _integer(f"{name}.write_buffer_lines", self.write_buffer_lines, 1, 8)
         _integer(f"{name}.fill_slots", self.fill_slots, 1, 8)
         _flag(f"{name}.prefetcher", self.prefetcher)

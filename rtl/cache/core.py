@@ -47,10 +47,10 @@ from .fill import FillUnit, pick
 from .linestate import LineState
 from .native import AuxOp, AuxSignature, Geometry, NativeSignature
 from .pipeline import Pipeline, add_first_stage
-from .plru import TreePlru
 from .ports import InvalidateSignature, MaintOp, SnoopSignature
 from .prefetch import NextLinePrefetcher
 from .records import CoreView, add_records
+from .replacement import replacement_policy
 from .uncached import UncachedUnit
 from .writeback import WriteBackBuffer
 
@@ -152,7 +152,7 @@ class DCacheCore(wiring.Component):
         m.submodules.writeback = wb = WriteBackBuffer(config=config)
         m.submodules.uncached = uncached = UncachedUnit(config=config)
         m.submodules.queue = queue = CompletionQueue(config=config, slots=fills.count, meta_width=self._meta_width)
-        plru = TreePlru(g.sets, g.ways)
+        policy = replacement_policy(config.dcache)
         slots, prefetch_slot = [fills.slots[n] for n in range(fills.count)], fills.count - 1
         axi = self.m_axi
         connect(m, fills=fills.ar, core=flipped(axi.ar))
@@ -249,12 +249,11 @@ class DCacheCore(wiring.Component):
         prefetches = is_op(AuxOp.PREFETCH)
 
         # which way the operation concerns
-        victim, tree_way = Signal(g.ways), Signal(range(max(g.ways, 2)))
+        victim = Signal(g.ways)
         selected = Signal(g.ways)
         allocating = Signal()  # a fill is wanted
         m.d.comb += [
-            tree_way.eq(plru.victim(index)),
-            victim.eq(Mux(is_valid.all(), 1 << tree_way, ~is_valid & (is_valid + 1))),
+            victim.eq(Mux(is_valid.all(), policy.victim(m, index), ~is_valid & (is_valid + 1))),
             allocating.eq(~hit & ((p.from_head & ~(same_line & filling).any()) | ((q_lookup | prefetches) & ~same_line.any()))),
             selected.eq(hits),
         ]
@@ -493,7 +492,7 @@ class DCacheCore(wiring.Component):
         m.d.comb += self.any_dirty.eq(state.stained.any())
         turned_to = Signal(g.ways)
         m.d.comb += turned_to.eq(Mux(allocate, victim, Mux(parks | early, pick(same_line, [slot.way for slot in slots]), hits)))
-        plru.touch(m, index, turned_to, allocate | parks | (p.from_q & (load_hit | store_hit)))
+        policy.touch(m, turned_to, allocate | parks | (p.from_q & (load_hit | store_hit)), allocate)
         for scan, (row, found_bits) in enumerate(((self.walk_row, self.walk_dirty), (self.inject_row, self.inject_dirty))):
             m.d.comb += found_bits.eq(Cat(*state.scan(m, scan, row)))
         if config.dcache.prefetcher:

@@ -15,15 +15,15 @@ from ..probe import Kind, ProbeSignature
 from .frontend import AxiFrontEnd
 from .ifill import FetchFill
 from .native import Geometry
-from .plru import TreePlru
 from .ports import InvalidateSignature
+from .replacement import replacement_policy
 from .responses import ResponseBuffer
 
 __all__ = ["ICache"]
 
 
 class ICache(wiring.Component):
-    """Set-associative instruction cache with tree PLRU, one fill in flight and hits under it. See docs/icache.md.
+    """Set-associative instruction cache with one fill in flight and hits under it. See docs/icache.md.
 
     A fetch is cached when AxCACHE[3:2] is not 0 and its address lies in the memory window; any other beat is one access of
     its own on ``m_axi`` (ID 3), whose response, DECERR included, is passed on. Writes answer SLVERR.
@@ -31,7 +31,7 @@ class ICache(wiring.Component):
     On a hit R is valid 2 cycles after the AR handshake; bursts and single beats run at one per cycle. On a miss AR is valid
     3 cycles after the fetch's AR handshake; the line is a WRAP burst from the missed beat (INCR from its start if it has more
     than 16 beats), and each beat is handed on in the cycle in which it comes. A line is installed one cycle after its last
-    beat was received, one more if a lookup is under way; its victim is the first invalid way, else the PLRU's, and leaves the
+    beat was received, one more if a lookup is under way; its victim is the first invalid way, else the policy's, and leaves the
     array one cycle after the fill was decided.
 
     *Invalidation.* From the edge at which a request is accepted on, no fetch gets a byte that was in the array, and a fill in
@@ -106,7 +106,7 @@ class ICache(wiring.Component):
         m.submodules.responses = responses = ResponseBuffer(signature=frontend.cpu.signature)
         connect(m, frontend=frontend.cpu, responses=responses.requester)
         cpu, inv = flipped(responses.cache), self.inv.req
-        plru = TreePlru(g.sets, g.ways)
+        policy = replacement_policy(self._config.icache)
         slot = fills.slot
 
         def set_of(line):
@@ -184,19 +184,22 @@ class ICache(wiring.Component):
         # --- second stage: tags against the line looked up, with the valid bits of now
         s1_line = Signal(g.line_bits)
         is_valid, hits, victim = Signal(g.ways), Signal(g.ways), Signal(g.ways)
+        install = Signal()
         m.d.comb += [
             s1_line.eq(Mux(s1_inv, inv_line, q_line)),
             is_valid.eq(Cat(v.bit_select(set_of(s1_line), 1) for v in self.valid)),
             hits.eq(Cat(is_valid[w] & (self._tag_read[w].data == s1_line[g.index_bits :]) for w in ways)),
-            victim.eq(Mux(is_valid.all(), 1 << plru.victim(set_of(s1_line)), ~is_valid & (is_valid + 1))),
         ]
+        # Nothing is looked up while a line is installed; a hit is one of the line that is looked up.
+        chosen = policy.victim(m, set_of(Mux(install, slot.line, s1_line)))
+        m.d.comb += victim.eq(Mux(is_valid.all(), chosen, ~is_valid & (is_valid + 1)))
         found = Const(0, g.line_bytes * 8)
         for w in ways:
             found = found | Mux(hits[w], self._data_read[w].data, 0)
 
         # --- the fetch: from the array, from the fill in flight, from the bus around the cache, or not at all
         hit, mine, arrives, kept, served, failed = (Signal() for _ in range(6))
-        finish, install = Signal(), Signal()
+        finish = Signal()
         asked = Signal()  # the uncached access is on its way
         uncached = Signal()
         word = Signal(g.data_width)
@@ -272,7 +275,7 @@ class ICache(wiring.Component):
                 m.d.sync += self.valid[w].eq(self.valid[w] & ~set_mask)
             with m.Elif(install & slot.way[w]):
                 m.d.sync += self.valid[w].eq(self.valid[w] | set_mask)
-        plru.touch(m, set_of(Mux(install, slot.line, q_line)), Mux(install, slot.way, hits), install | hit)
+        policy.touch(m, Mux(install, slot.way, hits), install | hit, install)
 
         self._registers(m, fills, resolved & q_lookup, hit & ~q_missed)
 

@@ -36,7 +36,7 @@ def test_defaults_are_legal_and_derive_their_widths():
         ({"dcache": CacheConfig(line_bytes=48)}, "dcache.line_bytes must be a power of two from 16 to 128, not 48"),
         ({"dcache": CacheConfig(ways=0)}, "dcache.ways must be a power of two from 1 to 8, not 0"),
         ({"icache": CacheConfig(sets=3)}, "icache.sets must be a power of two from 2 to 4096, not 3"),
-        ({"dcache": CacheConfig(replacement="fifo")}, "dcache.replacement must be one of 'plru', not 'fifo'"),
+        ({"dcache": CacheConfig(replacement="fifo")}, "dcache.replacement must be one of 'plru', 'lru', 'random', not 'fifo'"),
         ({"dcache": CacheConfig(prefetcher=1)}, "dcache.prefetcher must be true or false, not 1"),
         (
             {"icache": CacheConfig(line_bytes=64)},

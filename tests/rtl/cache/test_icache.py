@@ -456,6 +456,7 @@ def test_names_for_the_testbench():
         "icache.dut.tag_1": (7, 4),
         "icache.dut.data_0": (256, 4),
         "icache.dut.data_1": (256, 4),
+        "icache.dut.replacement": (1, 4),
     }
     for way in range(2):
         assert f"reg [3:0] valid_{way} =" in text
