@@ -61,6 +61,22 @@ def test_dirty_lines_are_written_back_once(policy):
     assert (cache.hits, cache.misses, cache.evictions, cache.writebacks) == (0, 3, 2, 1)
 
 
+def test_other_agents():
+    """A line that was cleaned leaves without a write-back; one that was dropped is invalid, and its way is filled first."""
+    cache = make(2, "lru")
+    lines(cache, [0, 1], write=True)
+    cache.clean(0)
+    assert lines(cache, [2]) == [Outcome(False, 0, 0, False)]
+    cache.drop(4 * LINE)  # line 1
+    cache.drop(4 * LINE)
+    assert lines(cache, [3]) == [Outcome(False, 1)]
+    lines(cache, [2], write=True)
+    cache.drop_all(dirty_too=False)
+    assert [outcome.hit for outcome in lines(cache, [2, 3])] == [True, False]
+    cache.drop_all(dirty_too=True)
+    assert lines(cache, [2]) == [Outcome(False, 0)]
+
+
 def test_sets_do_not_meet():
     cache = make(1, "plru")
     for number in range(4):
