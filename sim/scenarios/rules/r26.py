@@ -7,7 +7,7 @@ with an error, FlushAdapterBuffers returns FALSE, and the driver, which calls it
 request with STATUS_SUCCESS and the full length.
 
 Mechanism: the last bytes are still in the controller. What the caller finds at the end of its buffer is what was there
-before. If that happened to be the same block, read a moment ago, nobody notices; four bytes have never left the controller
+before. If that happened to be the same block, read a moment ago, nobody notices; those bytes have never left the controller
 all the same, and the checker says so.
 
 Fix: look at the BOOLEAN. After a bus error the bytes are still there, and a second flush may bring them; if it does not, the
@@ -16,7 +16,7 @@ request fails with STATUS_DEVICE_DATA_ERROR.
 
 from driver.wdk import NTSTATUS, DeviceDescription, DeviceObject, MajorFunction
 
-from ...userdriver.happens import fail_writes
+from ...userdriver.happens import fail_writes, landed
 from ..examples import Example, Expect
 from ._adapters import finished, free_buffer, locked_buffer, take_channel
 
@@ -29,7 +29,7 @@ EXAMPLE = Example(
     source=("S8", "S3", "S7"),
 )
 
-BLOCK = 500  # bytes: 31 chunks and 4 bytes
+BLOCK = 500  # bytes: no multiple of any chunk
 
 
 async def read_block(kernel, device, adapter, map_registers, mdl, *, checks, fails):
@@ -42,7 +42,8 @@ async def read_block(kernel, device, adapter, map_registers, mdl, *, checks, fai
     await device.start_channel(adapter, [(address, length)], False, 0)
     moved = await finished(device)
     if fails:
-        await fail_writes(device, address + length - 4, 4)
+        await landed(device)  # all but the last bytes
+        await fail_writes(device, address, length)
     flushed = await adapter.flush_adapter_buffers(mdl, base, va, length, False)
     if checks and not flushed:
         flushed = await adapter.flush_adapter_buffers(mdl, base, va, length, False)

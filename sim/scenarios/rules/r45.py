@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A Linux driver reads a sample into a local variable.
+"""A Linux driver reads samples into a local variable.
 
-The sample is 16 bytes, so the driver maps a variable on its stack. Beside it in the frame lies the loop counter.
+There are few samples, so the driver maps an array on its stack. Before it in the frame lies the loop counter.
 
 Mechanism: the stack is no memory for DMA. It may not be contiguous or within reach at all (vmapped stacks), and its lines
-belong to whatever else is in the frame: the counter's store made the line dirty while the device was writing the sample, and
-when the cache evicts the line, the old bytes of the sample overwrite the new ones. If the counter is not touched meanwhile,
-the sample is right.
+belong to whatever else is in the frame: the counter's store made the line dirty while the device was writing the samples, and
+when the cache evicts the line, the old bytes of the samples overwrite the new ones. If the counter is not touched meanwhile,
+the samples are right.
 
 Fix: kmalloc (or a buffer in the device's own structure that is aligned to ARCH_DMA_MINALIGN): no line of it is shared.
 """
@@ -15,6 +15,7 @@ from driver.linux import (
     DMA_FROM_DEVICE,
     ENOMEM,
     devm_kmalloc,
+    dma_get_cache_alignment,
     dma_map_single,
     dma_mapping_error,
     dma_unmap_single,
@@ -30,13 +31,12 @@ EXAMPLE = Example(
     lucky=Expect(roots={"R45"}, consequences={"R09"}, severity="corruption possible"),
 )
 
-SAMPLE = 16  # bytes
-LINE_FILLED = 32  # bytes that kmalloc'ed samples are mapped with: whole lines
+COUNTER = 16  # bytes of the frame before the array
 
 
-async def read_sample(dev, device, sample, size, counter, *, counts):
-    """The driver: 16 bytes of the device. ``counts``: the counter is stored to during the transfer."""
-    dma = await dma_map_single(dev, sample, size, DMA_FROM_DEVICE)
+async def read_samples(dev, device, array, size, counter, *, counts):
+    """The driver: fills the array. ``counts``: the counter is stored to during the transfer."""
+    dma = await dma_map_single(dev, array, size, DMA_FROM_DEVICE)
     if dma_mapping_error(dev, dma):
         return -ENOMEM
     if counts:
@@ -46,12 +46,13 @@ async def read_sample(dev, device, sample, size, counter, *, counts):
     await landed(device)
     await evict(device, counter, 4)  # the cache may do that whenever it likes
     await dma_unmap_single(dev, dma, size, DMA_FROM_DEVICE)
-    return await dev.cpu.load(sample, SAMPLE)
+    return await dev.cpu.load(array, size)
 
 
 async def on_the_stack(dev, device, *, counts):
-    frame = stack_memory(dev, 32, alignment=32)  # the sample, then the counter
-    return await read_sample(dev, device, frame, SAMPLE, frame + SAMPLE, counts=counts)
+    line = dma_get_cache_alignment(dev)
+    frame = stack_memory(dev, 2 * line, alignment=line)  # the counter, then the array
+    return await read_samples(dev, device, frame + COUNTER, 2 * line - COUNTER, frame, counts=counts)
 
 
 async def broken(dev, device):
@@ -59,10 +60,11 @@ async def broken(dev, device):
 
 
 async def fixed(dev, device):
-    sample, counter = devm_kmalloc(dev, LINE_FILLED), stack_memory(dev, 4)
-    if not sample:
+    size = 2 * dma_get_cache_alignment(dev)
+    array, counter = devm_kmalloc(dev, size), stack_memory(dev, 4)
+    if not array:
         return -ENOMEM
-    return await read_sample(dev, device, sample, LINE_FILLED, counter, counts=True)
+    return await read_samples(dev, device, array, size, counter, counts=True)
 
 
 async def lucky(dev, device):
