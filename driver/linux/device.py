@@ -55,6 +55,7 @@ class Device:
     coherent : whether DMA snoops the caches, as the kernel was told.
     dma_bits, coherent_bits : the masks as address bits; the device reaches the first ``2**bits`` bytes of memory.
     min_align : what ``dma_set_min_align_mask`` set, plus one: the bytes whose offset a bounce buffer keeps.
+    maximum_segment, segment_boundary : what ``dma_set_max_seg_size`` and ``dma_set_seg_boundary`` set, bytes; None for neither.
     swiotlb : its bounce buffers.
     drained : how the last flush of the DMA engine ended; the calls that make it return nothing.
     """
@@ -70,6 +71,8 @@ class Device:
         self.coherent = hal.platform.coherent
         self.dma_bits = self.coherent_bits = 32
         self.min_align = 1
+        self.maximum_segment: int | None = None
+        self.segment_boundary: int | None = None
         self.swiotlb = BouncePool(hal, trace, "swiotlb")
         self.drained = DrainResult(ok=True)
         self.buffers: dict[int, Any] = {}  # coherent and noncoherent memory by address
@@ -116,6 +119,8 @@ class Device:
             "coherent_mask": self.coherent_bits,
             "coherent": self.coherent,
             "min_align": self.min_align,
+            "maximum_segment": self.maximum_segment,
+            "segment_boundary": self.segment_boundary,
         }
 
     def call(self, name: str, **args: Any) -> Call:

@@ -22,7 +22,11 @@ __all__ = [
     "dma_set_coherent_mask",
     "dma_set_mask",
     "dma_set_mask_and_coherent",
+    "dma_get_max_seg_size",
+    "dma_get_seg_boundary",
+    "dma_set_max_seg_size",
     "dma_set_min_align_mask",
+    "dma_set_seg_boundary",
 ]
 
 
@@ -83,6 +87,30 @@ def dma_set_min_align_mask(dev: Device, min_align_mask: int) -> None:
     if min_align_mask & (min_align_mask + 1):
         raise ArgumentError(f"min_align_mask must be a power of two minus one, not {min_align_mask}")
     dev.min_align = min_align_mask + 1
+
+
+def dma_set_max_seg_size(dev: Device, size: int) -> None:
+    """dma_set_max_seg_size: the longest element of a list, bytes, that the device takes. A longer one given to it is rule R46."""
+    check_device(dev).maximum_segment = check_integer("size", size, 1, (1 << 32) - 1)
+
+
+def dma_get_max_seg_size(dev: Device) -> int:
+    """dma_get_max_seg_size: 64 KiB where nobody has set it (then nothing is checked: the limit is only the kernel's default)."""
+    return check_device(dev).maximum_segment or 1 << 16
+
+
+def dma_set_seg_boundary(dev: Device, mask: int) -> None:
+    """dma_set_seg_boundary: no element of a list crosses a multiple of ``mask + 1`` bytes. One that does is rule R46."""
+    check_device(dev)
+    check_integer("mask", mask, 1, (1 << 32) - 1)
+    if mask & (mask + 1):
+        raise ArgumentError(f"mask must be a power of two minus one, not {mask:#x}")
+    dev.segment_boundary = mask + 1
+
+
+def dma_get_seg_boundary(dev: Device) -> int:
+    """dma_get_seg_boundary: the mask; 4 GiB minus one where nobody has set it."""
+    return (check_device(dev).segment_boundary or 1 << 32) - 1
 
 
 def _set(dev: Device, name: str, mask: Any) -> int:

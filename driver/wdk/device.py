@@ -30,7 +30,7 @@ class InterfaceType(enum.IntEnum):
 
 
 class DmaWidth(enum.IntEnum):
-    """DMA_WIDTH: the width of a system channel's device port. Here the device's requests have any size: only logged."""
+    """DMA_WIDTH: the width of a system channel's device port. The engine moves any length; one that is no multiple is R46."""
 
     WIDTH_8_BITS = 0
     WIDTH_16_BITS = 1

@@ -367,6 +367,8 @@ def _limits(book: Book, known: Ledger, call: OpenCall) -> tuple[int | None, int 
         told = told if isinstance(told, dict) else {}
         longest = told.get("maximum_segment")
     boundary, unit = told.get("segment_boundary"), int(told.get("segment_unit") or 1)
+    if adapter is not None and not adapter.master:  # DMA_WIDTH: 0 is 8 bits, each step doubles
+        unit = max(unit, 1 << min(int(told.get("dma_width") or 0), 3))
     return (int(longest) if longest else None, int(boundary) if boundary else None, unit)
 
 

@@ -27,7 +27,9 @@ from driver.linux import (
     dma_free_noncoherent,
     dma_get_cache_alignment,
     dma_get_mask,
+    dma_get_max_seg_size,
     dma_get_required_mask,
+    dma_get_seg_boundary,
     dma_map_single,
     dma_max_mapping_size,
     dma_need_sync,
@@ -39,7 +41,9 @@ from driver.linux import (
     dma_set_coherent_mask,
     dma_set_mask,
     dma_set_mask_and_coherent,
+    dma_set_max_seg_size,
     dma_set_min_align_mask,
+    dma_set_seg_boundary,
     dma_sync_single_for_cpu,
     dma_sync_single_for_device,
     dmaengine_synchronize,
@@ -376,3 +380,17 @@ def test_alignment_of_bounces():
         dma_set_min_align_mask(dev, 5)
     with pytest.raises(ArgumentError, match="min_align_mask must be an integer from 0 to 4095, not 0x1fff"):
         dma_set_min_align_mask(dev, 0x1FFF)
+
+
+def test_limits_of_segments_are_kept_for_the_checker():
+    _, dev = device()
+    assert (dma_get_max_seg_size(dev), dma_get_seg_boundary(dev)) == (65536, 0xFFFF_FFFF)
+    assert (dev.log()["maximum_segment"], dev.log()["segment_boundary"]) == (None, None)
+    dma_set_max_seg_size(dev, 512)
+    dma_set_seg_boundary(dev, 0xFFF)
+    assert (dma_get_max_seg_size(dev), dma_get_seg_boundary(dev)) == (512, 0xFFF)
+    assert (dev.log()["maximum_segment"], dev.log()["segment_boundary"]) == (512, 4096)
+    with pytest.raises(ArgumentError, match="mask must be a power of two minus one, not 0x5"):
+        dma_set_seg_boundary(dev, 5)
+    with pytest.raises(ArgumentError, match="size must be an integer from 1 to"):
+        dma_set_max_seg_size(dev, 0)

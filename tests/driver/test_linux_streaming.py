@@ -488,4 +488,6 @@ def test_the_architecture_must_be_one_of_linux():
         "coherent_mask": 32,
         "coherent": True,
         "min_align": 1,
+        "maximum_segment": None,
+        "segment_boundary": None,
     }

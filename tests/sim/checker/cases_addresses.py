@@ -221,6 +221,17 @@ def element_not_a_multiple_of_the_device_s_unit(m, broken, lucky):
     packet(m, a, mdl, True, length=SIZE - (1 if broken else 2))
 
 
+@case("R46")
+def element_not_a_multiple_of_the_channel_s_width(m, broken, lucky):
+    a, mdl = m.adapter(dma_width=1), m.mdl((BUF, SIZE))  # Width16Bits
+    packet(m, a, mdl, True, length=SIZE - (1 if broken else 2))
+
+
+@case("R46", interface="linux")
+def segment_across_a_boundary(m, broken, lucky):
+    streaming(m, "TO_DEVICE", segment_boundary=HALF if broken else SIZE)
+
+
 @case("R46", interface="linux")
 def segment_longer_than_the_device_takes(m, broken, lucky):
     streaming(m, "TO_DEVICE", maximum_segment=HALF if broken else SIZE)
