@@ -28,8 +28,8 @@ _LFE5U_85F = {"LUT4": 83640, "DP16KD": 208}
 #: Larger blocks are only mapped: a routing run would take many minutes and tell nothing more.
 _ROUTED_LUTS = 12000
 
-#: Options of ``synth_ecp5`` by design. ``-nowidelut`` builds no LUTs of 5 to 7 inputs from several LUT4s: the D-cache is smaller
-#: by a tenth with it, and not slower.
+#: Options of ``synth_ecp5`` by design. ``-nowidelut`` builds no LUTs of 5 to 7 inputs from several LUT4s: the crossbar takes 644
+#: LUT4s instead of 889, at 124 MHz instead of 138.
 _OPTIONS = {"dcache": "-nowidelut", "xbar": "-nowidelut"}
 
 Progress = Callable[[str], None]

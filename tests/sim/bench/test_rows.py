@@ -17,9 +17,9 @@ def test_interconnect():
 
 def test_maintenance():
     rows = maintenance_rows()
-    assert (rows["maint.all.clean"], rows["maint.invalidate.all"]) == (3, 4)
+    assert (rows["maint.all.clean"], rows["maint.invalidate.all"], rows["maint.range.huge"]) == (2, 3, 4)
     assert rows["maint.all.dirty"] == round((4 * 128 + 7) / 128, 6)
-    assert rows["maint.range.huge"] <= 8
+    assert (rows["maint.range.dirty"], rows["maint.range.clean"]) == (round(134 / 32, 6), round(35 / 32, 6))
 
 
 @pytest.mark.slow
@@ -27,6 +27,7 @@ def test_dcache():
     rows = dcache_rows()
     assert (rows["dcache.hit.latency"], rows["dcache.read.rate"], rows["dcache.write.rate"]) == (1, 1, 1)
     assert (rows["dcache.axi.hit"], rows["dcache.axi.rate"], rows["dcache.miss.overhead"]) == (2, 1, 2)
+    assert (rows["dcache.stream.miss"], rows["dcache.stream.dirty"]) == (round(551 / 128, 6), round(643 / 128, 6))
     assert rate_while_cleaning()["maint.cpu.rate"] >= 0.8
 
 
