@@ -101,6 +101,8 @@ def _in_flight(book: Book, line: Line, mask: int, who: Access, event: Event, ver
 def _touch(book: Book, line: Line, transfer: Transfer, bytes_: int, who: Access, event: Event, verb: str) -> None:
     """The CPU touches bytes of a transfer that is not over."""
     if transfer.active:
+        if transfer.auto_init and transfer.rounds and verb == "reads":
+            harm.between_rounds(book, line, transfer, bytes_, who)
         if transfer.common or book.is_control(line.addr, bytes_):
             return  # polling and copying while the device runs is what common buffers and control words are for
         severity = Severity.POSSIBLE

@@ -79,6 +79,7 @@ class Transfer:
     common: bool = False
     uncached: bool = False
     auto_init: bool = False
+    rounds: int = 0
     called: bool = True
     masks: dict[int, int] = field(default_factory=dict)
     complete: Event | None = None

@@ -136,6 +136,7 @@ def _complete(book: Book, event: Event) -> None:
     if transfer is None or transfer.complete is not None:
         return
     if transfer.auto_init and not event[2] & 3:
+        transfer.rounds += 1
         return
     transfer.complete, transfer.complete_n = event, book.n
     if event[6] and not transfer.auto_init:

@@ -11,6 +11,7 @@ from .findings import Access, Party, site_text
 from .state import Line, line_masks
 
 __all__ = [
+    "between_rounds",
     "evidence",
     "letter",
     "meets",
@@ -149,6 +150,16 @@ def use_in_flight(book: Book, line: Line, transfer: Transfer, bytes_: int, who: 
         _r03(book, line, transfer, bytes_, who)
     else:
         _r04(book, line, transfer, bytes_, who, "the data may still be in the DMA controller's FIFO", latent=False)
+
+
+def between_rounds(book: Book, line: Line, transfer: Transfer, bytes_: int, who: Access) -> None:
+    """A reloading channel has ended a round, and its data is read before a flush: the round's remainder may not have come.
+
+    Whole chunks leave by themselves, as with a bus master's common buffer.
+    """
+    bytes_ &= remainder(book, transfer).get(line.addr, 0)
+    if bytes_:
+        note_r25(book, transfer, who, "the CPU reads a round's last bytes", line, bytes_, over=False)
 
 
 def note_r25(
