@@ -359,6 +359,15 @@ def _uncovered(book: Book, transfer: Transfer, rule: str, flushes: list[Flush]) 
     transfer.start_finding = draft
 
 
+def _keeps_what_it_asked(book: Book, transfer: Transfer, ranges: list[Range]) -> bool:
+    """On a coherent platform: the driver asked GetDmaAlignment and keeps to it. Elsewhere the answer is the line."""
+    known = ledger(book).adapters.get((transfer.adapter or {}).get("id"))
+    if not book.coherent or known is None or known.alignment is None:
+        return False
+    unit = max(known.alignment[0], 1)
+    return not any(address % unit or length % unit for address, length in ranges)
+
+
 def _check_edges(book: Book, transfer: Transfer) -> None:
     """R09: bytes of somebody else in the first or last line. Pieces of one MDL may share a line with each other.
 
@@ -381,7 +390,7 @@ def _check_edges(book: Book, transfer: Transfer) -> None:
         if (a & book.low and not any(b + k == a for b, k in ranges))
         or ((a + n) & book.low and not any(b == a + n for b, _ in ranges))
     ]
-    if not loose:
+    if not loose or _keeps_what_it_asked(book, transfer, loose):
         return
 
     def build() -> dict[str, Any]:

@@ -138,6 +138,21 @@ def test_short_transfer_touches_only_what_it_delivered():
     assert check(m.run()) == []
 
 
+def test_an_alignment_that_was_asked_for_and_kept_settles_r09_on_a_coherent_platform():
+    size = SIZE - 5  # does not end on a line
+    for coherent, unit, wanted in ((True, 1, []), (True, 2, ["R09"]), (True, None, ["R09"]), (False, 1, ["R09"])):
+        m = Machine(coherent=coherent)
+        a, mdl = m.adapter(), m.mdl((BUF, size))
+        if unit is not None:
+            with m.call("GetDmaAlignment", adapter=a) as result:
+                result[0] = unit
+        m.ke_flush(mdl, True, True)
+        m.finish(m.start(a, mdl["ranges"], False))
+        m.flush_adapter(a, mdl, False)
+        m.complete_irp(mdl, size)
+        assert [f.rule for f in check(m.run()) if f.rule == "R09"] == wanted, (coherent, unit)
+
+
 def test_auto_init_owes_one_flush_at_its_stop():
     for flushed in (True, False):
         m = Machine()
