@@ -63,6 +63,8 @@ class CacheConfig:
     ``write_buffer_lines`` is the depth
     of the write-back buffer in lines and ``fill_slots`` the number of demand fills in flight (D-cache only). ``prefetcher``
     builds the next-line prefetcher (a register switches it at run time; it is off after reset).
+    ``partial_lines`` (D-cache only) says what an invalidate of a range does to a first or last line that the range covers only
+    partly: ``"drop"`` it with the neighbour's bytes, or ``"clean"`` it first, as Arm v7's ``dma_inv_range`` does.
     """
 
     sets: int = 64
@@ -73,6 +75,7 @@ class CacheConfig:
     write_buffer_lines: int = 4
     fill_slots: int = 4
     prefetcher: bool = True
+    partial_lines: str = "drop"
 
     def check(self, name: str) -> None:
         _integer(f"{name}.sets", self.sets, 2, 4096, power_of_two=True)
@@ -83,6 +86,7 @@ class CacheConfig:
         _integer(f"{name}.write_buffer_lines", self.write_buffer_lines, 1, 8)
         _integer(f"{name}.fill_slots", self.fill_slots, 1, 8)
         _flag(f"{name}.prefetcher", self.prefetcher)
+        _choice(f"{name}.partial_lines", self.partial_lines, ("drop", "clean"))
 
     @property
     def size_bytes(self) -> int:
@@ -227,6 +231,10 @@ class SocConfig:
         if self.icache.line_bytes != self.dcache.line_bytes:
             raise ConfigError(
                 f"icache.line_bytes must equal dcache.line_bytes ({self.dcache.line_bytes}), not {self.icache.line_bytes}"
+            )
+        if self.icache.partial_lines != "drop":
+            raise ConfigError(
+                f"icache.partial_lines must be 'drop': its lines are never dirty, not {self.icache.partial_lines!r}"
             )
         for name in ("dcache", "icache"):
             line = getattr(self, name).line_bytes

@@ -3,11 +3,12 @@
 
 from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import enum, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..config import SocConfig
 from ..pio.signature import CsrSignature
 from ..probe import Cause, Kind, ProbeSignature
+from .edges import EdgeCleaner
 from .ports import DCacheMaintSignature, InvalidateSignature, MaintOp, MaintScope
 
 __all__ = ["MaintenanceUnit"]
@@ -32,7 +33,9 @@ class MaintenanceUnit(wiring.Component):
 
     Parameters
     ----------
-    config : lines, and ``faults.maintenance_ignores_tail`` (the last line of a range that does not end on a line is skipped).
+    config : lines, ``faults.maintenance_ignores_tail`` (the last line of a range that does not end on a line is skipped), and
+        ``dcache.partial_lines`` (with ``"clean"`` an invalidate of a range cleans a first or last line that it covers only
+        partly; see :mod:`.edges` for what that costs).
     """
 
     class State(enum.Enum, shape=2):
@@ -55,6 +58,10 @@ class MaintenanceUnit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         csr, dcache, inv, State = self.csr, self.dcache, self.inv, self.State
+        if self._config.dcache.partial_lines == "clean":
+            m.submodules.edges = edges = EdgeCleaner(line_bytes=self._config.dcache.line_bytes)
+            connect(m, edges=edges.dcache, maintenance=flipped(self.dcache))
+            dcache = edges.command
         offset = self._config.dcache.offset_bits
         i_offset = self._config.icache.offset_bits
         state = Signal(State)
@@ -105,6 +112,16 @@ class MaintenanceUnit(wiring.Component):
         ]
         with m.If(dcache.req.valid & dcache.req.ready):
             m.d.sync += sent.eq(1)
+
+        if self._config.dcache.partial_lines == "clean":
+            cut_first, cut_last = Signal(), Signal()  # of the registers, as range_last
+            cleans, held = Signal(2), Signal(2)  # the edges of the command
+            drops = is_range & (csr.cmd_op == MaintOp.INVALIDATE)
+            m.d.sync += [cut_first.eq(csr.start[:offset].any()), cut_last.eq(end[:offset].any() & ~ragged), held.eq(cleans)]
+            m.d.comb += [
+                cleans.eq(Mux(start, Mux(drops, Cat(cut_first, cut_last), 0), held)),
+                Cat(edges.clean_first, edges.clean_last).eq(cleans),
+            ]
 
         # --- the I-cache's part
         at = Signal(32)

@@ -173,6 +173,7 @@ def registers(system_channels: int = 1) -> list[Register]:
                 _f("coherent", 0, 1, "ro", "1: DMA snoops the caches"),
                 _f("prefetcher", 1, 1, "ro", "1: the D-cache has a prefetcher"),
                 _f("cut_through", 2, 1, "ro", "1: the chunk FIFO keeps no remainder"),
+                _f("partial_clean", 3, 1, "ro", "1: invalidating a range cleans the lines it covers only partly; 0: drops them"),
                 _f("system_channels", 4, 4, "ro", "number of system channels"),
                 _f("data_bytes", 8, 8, "ro", "bytes per bus beat"),
                 _f("line_bytes", 16, 8, "ro", "bytes per cache line"),

@@ -21,11 +21,13 @@ _STROBE = 8  # cycles from a register's write to its effect, at most: a start th
 
 
 class _Running:
-    """A command in progress. ``first``..``last``: lines (inclusive) that it owes; ``limit``: the last it may touch."""
+    """A command in progress. ``first``..``last``: lines (inclusive) that it owes; ``limit``: the last it may touch; ``edges``:
+    lines of an invalidate that are cleaned first."""
 
     __slots__ = (
         "aborted",
         "begin",
+        "edges",
         "error",
         "first",
         "last",
@@ -41,10 +43,15 @@ class _Running:
     def __init__(self, op: int, scope: int, target: int, begin: int):
         self.op, self.scope, self.target, self.begin = op, scope, target, begin
         self.first, self.last, self.limit = 0, 0xFFFF_FFFF, 0xFFFF_FFFF
+        self.edges: frozenset[int] = frozenset()
         self.aborted = self.may_error = self.must_error = self.ordered = False
 
     def covers(self, line: int) -> bool:
         return self.first <= line <= self.last
+
+    def op_on(self, line: int) -> int:
+        """What the command does to a line that it covers."""
+        return MaintOp.CLEAN_INVALIDATE if line in self.edges else self.op
 
 
 class MaintenanceModel:
@@ -98,18 +105,24 @@ class MaintenanceModel:
             run.last = run.limit = (end - 1) & c.line_mask if length else -1
             if c.config.faults.maintenance_ignores_tail and end % c.line_bytes:
                 run.last -= c.line_bytes
+            if c.config.dcache.partial_lines == "clean" and op == MaintOp.INVALIDATE and length:
+                cut = {edge & c.line_mask for edge in (start, end) if edge % c.line_bytes}
+                run.edges = frozenset(line for line in cut if run.covers(line))
 
-    def _command(self, run: _Running) -> Command:
-        return Command(
-            run.covers,
-            bool(run.op & MaintOp.CLEAN),
-            bool(run.op & MaintOp.INVALIDATE),
-            run.begin,
-            self.c.config.faults.maintenance_point_of_unification,
-        )
+    def _unfinished(self, run: _Running) -> list[tuple[int, str]]:
+        """What is left to do of the command, on whole lines and on edges that must be cleaned."""
+        buffered_is_done = self.c.config.faults.maintenance_point_of_unification
+        found = []
+        for op, covers in (
+            (run.op, lambda line: run.covers(line) and line not in run.edges),
+            (MaintOp.CLEAN_INVALIDATE, run.edges.__contains__),
+        ):
+            cleans, invalidates = bool(op & MaintOp.CLEAN), bool(op & MaintOp.INVALIDATE)
+            found += self.c.dcache.unfinished(Command(covers, cleans, invalidates, run.begin, buffered_is_done))
+        return sorted(found)
 
     def _check_d(self, event: Event, run: _Running, moment: str) -> None:
-        for line, rule in self.c.dcache.unfinished(self._command(run)):
+        for line, rule in self._unfinished(run):
             self.c.report(event, f"D-cache line {line:#010x}: {rule} although {moment} ({MaintOp(run.op).name})", line)
 
     def end(self, event: Event) -> None:
@@ -139,9 +152,10 @@ class MaintenanceModel:
         run = self.running
         if run is None or not run.target & _D or not run.covers(line):
             return False
+        op = run.op_on(line)
         if losing:
-            return run.op == MaintOp.INVALIDATE
-        return not (clean and not run.op & MaintOp.CLEAN) and not (invalidate and not run.op & MaintOp.INVALIDATE)
+            return op == MaintOp.INVALIDATE
+        return not (clean and not op & MaintOp.CLEAN) and not (invalidate and not op & MaintOp.INVALIDATE)
 
     def instruction_invalidate(self, event: Event, everything: bool) -> None:
         """An I-cache invalidation with cause maintenance: it must be asked for, and wait for the D-cache."""
@@ -170,7 +184,7 @@ class MaintenanceModel:
         run = self.running
         if run and run.target & _D:
             run.may_error = True
-            own = cause == Cause.MAINTENANCE and run.covers(line) and bool(run.op & MaintOp.CLEAN)
+            own = cause == Cause.MAINTENANCE and run.covers(line) and bool(run.op_on(line) & MaintOp.CLEAN)
             run.must_error |= own and not self.c.config.faults.maintenance_point_of_unification
 
     def outstanding(self, report: Callable[..., None]) -> None:

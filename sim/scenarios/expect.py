@@ -128,6 +128,8 @@ def _places() -> dict[str, Callable[[Setting], list[tuple[int, int]]]]:
         "resident": lambda s: [s.resident()],
         "first-part": lambda s: [(0, s.split)],
         "second-part": lambda s: [(s.split, s.size)],
+        "first-part-dropped": lambda s: [] if s.config.dcache.partial_lines == "clean" else [(0, s.split)],
+        "second-part-cleaned": lambda s: [(s.split, s.size)] if s.config.dcache.partial_lines == "clean" else [],
         "second-part-drained": lambda s: [(s.split, s.remainder(start=s.split)[0])],
         "first-remainder": lambda s: [s.remainder(s.split)],
         "loose-ends": lambda s: s.loose_ends(),

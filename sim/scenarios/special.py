@@ -115,11 +115,16 @@ def _partial_line() -> Iterator[Scenario]:
     over = Corruption(
         "second-part", "stale", "the CPU's store filled the line before w; writing it back overwrote the device's bytes"
     )
-    lost = Corruption("first-part", "stale", "the invalidate after the transfer dropped the line with the CPU's new bytes")
+    lost = Corruption(
+        "first-part-dropped", "stale", "the invalidate after the transfer dropped the line with the CPU's new bytes"
+    )
+    kept = Corruption(
+        "second-part-cleaned", "stale", "the invalidate after the transfer cleaned the shared line, over the device's bytes"
+    )
     cases: tuple[tuple[str, dict[str, Any], tuple[Corruption, ...], tuple[str, ...]], ...] = (
         ("written-back", {"invalidate_after_read": False, "evict": "after"}, (by_eviction,), ("R10",)),
         ("flushed-after", {"invalidate_after_read": False, "after": "clean+invalidate"}, (over,), ("R10",)),
-        ("invalidated-after", {"invalidate_after_read": True}, (lost,), ("R10",)),
+        ("invalidated-after", {"invalidate_after_read": True}, (lost, kept), ("R10",)),
         ("aligned", {"invalidate_after_read": True, "aligned": True}, (), ()),
     )
     for mode in ("system", "bus-master"):

@@ -197,11 +197,13 @@ class Machine:
         tail = (start + length) % self.line != 0 and scope == RANGE
         if (self.config.faults.maintenance_ignores_tail and tail) or self.bug == "skips_last_line":
             last -= self.line
+        cut = {self.line_of(edge) for edge in (start, start + length) if edge % self.line}
+        edges = cut if self.config.dcache.partial_lines == "clean" and (op, scope) == (INVALIDATE, RANGE) else set()
         for line in sorted(self.dcache) if target & DC else ():
             if first <= line <= last:
                 dirty = self.dcache[line][1]
                 self.emit(Kind.MAINT_STEP, line, flags=1 | dirty << 1)
-                if dirty and op & CLEAN:
+                if dirty and (op & CLEAN or (line in edges and self.bug != "drops_edges")):
                     (self.evict if op & INVALIDATE else self.clean)(line, Cause.MAINTENANCE)
                 elif op & INVALIDATE:
                     self.invalidate(line)
