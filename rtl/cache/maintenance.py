@@ -114,12 +114,17 @@ class MaintenanceUnit(wiring.Component):
             m.d.sync += sent.eq(1)
 
         if self._config.dcache.partial_lines == "clean":
-            cut_first, cut_last = Signal(), Signal()  # of the registers, as range_last
+            first_is_cut, last_is_cut = Signal(), Signal()  # of the registers, as range_last; inside the memory window
             cleans, held = Signal(2), Signal(2)  # the edges of the command
             drops = is_range & (csr.cmd_op == MaintOp.INVALIDATE)
-            m.d.sync += [cut_first.eq(csr.start[:offset].any()), cut_last.eq(end[:offset].any() & ~ragged), held.eq(cleans)]
+            base, size = self._config.memory.base, self._config.memory.size
+            m.d.sync += [
+                first_is_cut.eq(csr.start[:offset].any() & (csr.start >= base)),
+                last_is_cut.eq(end[:offset].any() & ~ragged & (end < base + size)),
+                held.eq(cleans),
+            ]
             m.d.comb += [
-                cleans.eq(Mux(start, Mux(drops, Cat(cut_first, cut_last), 0), held)),
+                cleans.eq(Mux(start, Mux(drops, Cat(first_is_cut, last_is_cut), 0), held)),
                 Cat(edges.clean_first, edges.clean_last).eq(cleans),
             ]
 
