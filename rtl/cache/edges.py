@@ -54,6 +54,7 @@ class EdgeCleaner(wiring.Component):
         asked, part = command.req.payload, Signal(Part)
         offset = (self._line_bytes - 1).bit_length()
         first, last = Signal(32), Signal(32)
+        many = Signal()
         between, to_clean_last = Signal(), Signal()  # whole lines lie between the edges; the last line is yet to be cleaned
         steps = Signal(32 - offset)  # from the first line to the last
         m.d.comb += steps.eq(asked.last[offset:] - asked.first[offset:])
@@ -61,6 +62,7 @@ class EdgeCleaner(wiring.Component):
             m.d.sync += [
                 first.eq(asked.first),
                 last.eq(asked.last),
+                many.eq(asked.many),
                 between.eq(steps >= self.clean_first + self.clean_last),
                 # A line that is both first and last is cleaned once.
                 to_clean_last.eq(self.clean_last & ~(self.clean_first & (steps == 0))),
@@ -110,6 +112,7 @@ class EdgeCleaner(wiring.Component):
                         m.d.sync += first.eq(first + self._line_bytes)
                 with m.Case(Part.BETWEEN):  # with an edge that is a whole line
                     m.d.comb += [
+                        dcache.req.payload.many.eq(many),
                         dcache.req.payload.first.eq(first),
                         dcache.req.payload.last.eq(Mux(to_clean_last, last - self._line_bytes, last)),
                         follows.eq(Mux(to_clean_last, Part.LAST, Part.WHOLE)),

@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import SocConfig
-from .native import AuxOp, AuxSignature, Geometry
+from .native import AuxOp, AuxSignature, Geometry, add_flight
 
 __all__ = ["NextLinePrefetcher"]
 
@@ -37,13 +37,12 @@ class NextLinePrefetcher(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         aux = self.aux
-        wanted, in_second = Signal(), Signal()
+        wanted, flight = Signal(), add_flight(m, aux)
         target = Signal(self._g.line_bits)
-        m.d.sync += in_second.eq(aux.grant)
         m.d.comb += [
             aux.op.eq(AuxOp.PREFETCH),
             aux.line.eq(target),
-            aux.valid.eq(wanted & self.enable & self.slot_free & ~in_second),
+            aux.valid.eq(wanted & self.enable & self.slot_free & ~flight.any()),
         ]
         with m.If(aux.grant | ~self.enable):
             m.d.sync += wanted.eq(0)

@@ -248,7 +248,7 @@ def test_an_aborted_range_goes_on_at_progress():
 
     async def testbench(ctx, bench):
         csr, start, end = bench.unit.csr, BASE + 8, BASE + 7 * LINE + 8
-        for wait in range(1, 40, 2):
+        for wait in range(1, 40):
             await fill(ctx, bench, range(8))
             before = len(bench.of(Kind.EVICT))
             begin = await bench.maintain(ctx, INVALIDATE, start=start, length=end - start, wait=False)
