@@ -138,21 +138,17 @@ class DCache(wiring.Component):
             core.prefetch.eq(csr.ctrl_prefetch),
         ]
 
-        # --- counters and latched errors
+        # --- counted events and latched errors
         events = core.events
-        counters = (
-            (csr.hits, events.hit),
-            (csr.misses, events.miss),
-            (csr.evictions, events.evict),
-            (csr.writebacks, events.writeback),
-            (csr.stalls, core.cpu.req.valid & ~core.cpu.req.ready),
-            (csr.prefetches, events.prefetched),
-            (csr.prefetch_errors, events.prefetch_error),
-        )
-        for counter, event in counters:
-            count = Signal(32, name=f"count_{counter.name.removeprefix('csr__')}")
-            m.d.sync += count.eq(count + event)
-            m.d.comb += counter.eq(count)
+        m.d.comb += [
+            csr.hits_incr.eq(events.hit),
+            csr.misses_incr.eq(events.miss),
+            csr.evictions_incr.eq(events.evict),
+            csr.writebacks_incr.eq(events.writeback),
+            csr.stalls_incr.eq(core.cpu.req.valid & ~core.cpu.req.ready),
+            csr.prefetches_incr.eq(events.prefetched),
+            csr.prefetch_errors_incr.eq(events.prefetch_error),
+        ]
         latched = Signal(32)
         m.d.comb += [
             csr.error_status_fill_set.eq(events.fill_error),

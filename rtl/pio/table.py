@@ -8,7 +8,8 @@ field, or a reserved bit, is ignored and answers OKAY; reserved bits read as zer
 Field access: ``ro`` hardware value; ``rw`` storage in the bank, reset value in the table; ``rwh`` storage in the block, which
 also changes it by itself (a write in the same cycle wins); ``w1c`` status set by hardware, a written 1
 clears it (a set in the same cycle wins); ``w`` write-only strobe: the written value is presented for one cycle, reads
-as zero; ``port`` read and write both reach the block (side effects: the PIO data port).
+as zero; ``count`` read-only counter in the bank, 0 after reset, one more per event that the hardware tells of, modulo
+2**width; ``port`` read and write both reach the block (side effects: the PIO data port).
 """
 
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ __all__ = [
     "registers",
 ]
 
-_ACCESS = ("ro", "rw", "rwh", "w1c", "w", "port")
+_ACCESS = ("ro", "rw", "rwh", "w1c", "w", "count", "port")
 SYSTEM_CHANNEL_STRIDE = 0x40
 #: ``rtl.config.CSR_BASE`` and ``CSR_SIZE`` for those who import the table only (the driver); a test keeps them equal.
 WINDOW_BASE = 0x1000_0000
@@ -107,8 +108,8 @@ def _whole(access: str, doc: str, reset: int = 0) -> tuple[Field, ...]:
     return (Field("value", 0, 32, access, doc, reset),)
 
 
-def _counter(block: str, name: str, offset: int, what: str) -> Register:
-    return Register(block, name, offset, _whole("ro", f"{what} since reset, modulo 2**32"), f"Counter: {what}.")
+def _counter(block: str, name: str, offset: int, what: str, access: str = "count") -> Register:
+    return Register(block, name, offset, _whole(access, f"{what} since reset, modulo 2**32"), f"Counter: {what}.")
 
 
 def _system_channel(n: int) -> list[Register]:
@@ -200,11 +201,17 @@ def registers(system_channels: int = 1) -> list[Register]:
             (
                 _f("prefetch", 0, 1, "rw", "1: next-line prefetch on every demand miss and prefetch hit"),
                 _f("inject", 1, 1, "rw", "1: the eviction injector runs"),
-                _f("inject_interval", 16, 16, "rw", "mean cycles between injected evictions", 64),
+                _f("inject_interval", 16, 16, "rw", "mean cycles between injected evictions: a multiple of 4", 64),
             ),
             "D-cache control.",
         ),
-        Register("dcache", "inject_seed", 0x104, _whole("rw", "written value restarts the injector's LFSR", 1), "Seed."),
+        Register(
+            "dcache",
+            "inject_seed",
+            0x104,
+            _whole("rw", "written value restarts the injector's LFSR; each value has its own sequence", 1),
+            "Seed.",
+        ),
         Register("dcache", "inject_addr", 0x108, _whole("rw", "byte address of a line"), "Line of inject_cmd."),
         Register(
             "dcache",
@@ -327,8 +334,8 @@ def registers(system_channels: int = 1) -> list[Register]:
             "Latched DMA errors.",
         ),
         Register("dma", "error_addr", 0x418, _whole("ro", "byte address"), "Address of the first latched error."),
-        _counter("dma", "bytes_to_memory", 0x41C, "bytes that entered the FIFO toward memory"),
-        _counter("dma", "bytes_to_device", 0x420, "bytes that entered the FIFO toward the device"),
+        _counter("dma", "bytes_to_memory", 0x41C, "bytes that entered the FIFO toward memory", "ro"),
+        _counter("dma", "bytes_to_device", 0x420, "bytes that entered the FIFO toward the device", "ro"),
     ]
     for n in range(system_channels):
         table += _system_channel(n)

@@ -76,7 +76,13 @@ class _TraceHarness(Harness):
                 f'"%0d {instance}.{probe} %0d %0d %0d %h %h\\n", cycle, {record}[7:0], {record}[15:8], {record}[31:16], '
                 f"{record}[63:32], {record}[95:64]);"
             )
-        counters = ", ".join(f"{instance}_csr_{name}" for name in _COUNTERS)
+        # The block tells of each event; here, as in a SoC's register bank, stand the counters.
+        counters = ", ".join(f"{instance}_{name}" for name in _COUNTERS)
+        for name in _COUNTERS:
+            self._text.append(
+                f"  reg [31:0] {instance}_{name} = 0;\n"
+                f"  always @(posedge clk) if (!rst && {instance}_csr_{name}_incr) {instance}_{name} <= {instance}_{name} + 1;"
+            )
         self._text.append(
             f"  always @(posedge clk) if (quiet == 399) "
             f'$fwrite(log, "%0d {instance} COUNT %0d %0d %0d %0d\\n", cycle, {counters});'

@@ -304,6 +304,30 @@ def test_port_register():
     bench.run(stimulus, watch)
 
 
+def test_counters_count_each_event_and_ignore_writes():
+    """A read has the events of the cycles before the one in which it is performed."""
+    bench = Bench()
+    counters = [register for register in registers(1) if register.fields[0].access == "count"]
+
+    async def stimulus(ctx):
+        for register in counters:
+            pulse = getattr(getattr(bench.dut, f"csr_{register.block}"), f"{register.name}_incr")
+            for events in (1, 2):
+                ctx.set(pulse, 1)
+                await ctx.tick().repeat(events)
+                ctx.set(pulse, 0)
+            assert await bench.get(ctx, register.full_name) == 3
+            await bench.put(ctx, register.full_name, 0xFFFF_FFFF)
+            ctx.set(pulse, 1)
+            begin = bench.cycle
+            count, _, accepted, _ = await bench.read(ctx, CSR_BASE + register.offset)
+            ctx.set(pulse, 0)
+            assert count == 3 + (accepted + 1 - begin)
+        assert len(counters) == 13 and await bench.get(ctx, "dma.bytes_to_memory") == 0
+
+    bench.run(stimulus)
+
+
 def test_refused_accesses_change_nothing():
     bench = Bench()
 
