@@ -72,8 +72,10 @@ class EvictionInjector(wiring.Component):
 
         # --- where: between searches the set moves on at random
         searching, passes = Signal(), Signal()
+        row_stained = Signal()  # in the cycle before: who asks must not depend on the search for a row
         at = Signal(g.index_bits)
         m.d.comb += passes.eq(searching & ~self.stained & ~flight.any())
+        m.d.sync += row_stained.eq(self.stained)
         with m.If(Mux(searching, passes | (aux.done & ~self.evicted), self.enable & lfsr[11])):
             m.d.sync += at.eq(Cat(at[: g.span_bits] | passes.replicate(g.span_bits), at[g.span_bits :]) + 1)
         with m.If(self.enable & expires & lfsr[0]):
@@ -83,7 +85,7 @@ class EvictionInjector(wiring.Component):
         with m.If(self.reseed):
             m.d.sync += [searching.eq(0), at.eq(0)]
         m.d.comb += [
-            aux.valid.eq(searching & self.enable & self.stained & ~flight.any()),
+            aux.valid.eq(searching & self.enable & row_stained & ~flight.any()),
             aux.op.eq(AuxOp.EVICT_SET),
             aux.line.eq(at),
             self.row.eq(at[g.span_bits :]),

@@ -121,6 +121,7 @@ class MaintenanceWalker(wiring.Component):
         waited = Signal(len(self.filling))  # fills that were in flight when an invalidating command came
         slow = Signal()  # the last visit found a dirty line to be written back
         pause = Signal(_DIRTY_PERIOD - 1 - AUX_LATENCY)
+        row_stained = Signal()  # in the cycle before: who asks must not depend on the search for a row
         found_dirty, room = Signal(), Signal()
         m.d.comb += [
             found_dirty.eq(self.visited.dirty & cleans),
@@ -138,10 +139,11 @@ class MaintenanceWalker(wiring.Component):
                 & ~ended
                 & ~maint.abort
                 & ~waited.any()
-                & (in_flash | (room & (self.stained | ~(in_places & self.dirty_only))))
+                & (in_flash | (room & (row_stained | ~(in_places & self.dirty_only))))
             ),
         ]
         m.d.sync += [
+            row_stained.eq(self.stained & ~idle),
             pause.eq(Cat(flight[-1] & found_dirty, pause)),
             waited.eq(self.filling & Mux(idle, request.op[1].replicate(len(waited)), waited)),
         ]
@@ -151,7 +153,7 @@ class MaintenanceWalker(wiring.Component):
         # --- the walk
         leaves = Signal()
         m.d.comb += leaves.eq(
-            (ended | maint.abort | (in_places & self.dirty_only & ~self.any_dirty)) & ~flight[:-1].any() & ~again
+            (ended | maint.abort | (in_places & self.dirty_only & ~self.any_dirty)) & ~aux.valid & ~flight[:-1].any() & ~again
         )
         with m.If(idle | aux.grant | again | skip):
             m.d.sync += at.eq(Mux(idle, g.line_of(request.first), (unaligned + step)[: len(at)]))

@@ -207,7 +207,7 @@ def test_dirty_lines_leave_at_bus_speed():
     async def testbench(ctx, bench):
         await fill(ctx, bench, range(128))
         cycles, _ = await bench.maintain(ctx, CLEAN, scope=ALL)
-        assert cycles == 4 * 128 + 4 + AUX_LATENCY
+        assert cycles == 4 * 128 + 5 + AUX_LATENCY
         await fill(ctx, bench, range(32))
         cycles, _ = await bench.maintain(ctx, CLEAN, start=BASE, length=1024)
         assert cycles == 4 * 32 + 4 + AUX_LATENCY
