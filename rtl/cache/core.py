@@ -70,7 +70,7 @@ class DCacheCore(wiring.Component):
     walk_command, walk_way, visited : the walker's command, the way of a ``WALK_WAY``, and what its visits find.
     walk_row, walk_dirty, inject_row, inject_dirty : dirty bits of a row of sets, per way, in the same cycle.
     any_dirty : a line of the array is dirty. filling : per slot, a fill is in flight.
-    space, occupied, wb_done : write-back buffer. slot_free : the prefetch slot is free.
+    space, occupied, wb_done : write-back buffer (``line`` only with ``error``). slot_free : the prefetch slot is free.
     idle : no access of the CPU is inside.
     prefetch : the next-line prefetcher is on.
     events : one cycle each, for counters and the error registers.
@@ -288,6 +288,7 @@ class DCacheCore(wiring.Component):
                 & Mux(prefetches, fills.free_prefetch, fills.free | p.from_head)
                 & ~Mux(p.from_head, same_set & filling, same_set).any()
                 & ~in_buffer
+                & ~wb.unread_in(index)
                 & ~(p.from_q & queue.full)
             ),
         ]
@@ -314,6 +315,8 @@ class DCacheCore(wiring.Component):
             fills.alloc.line.eq(line),
             fills.alloc.word.eq(word),
             fills.alloc.way.eq(victim),
+            fills.alloc.victim.eq(Mux(pushes, wb.tail, 0)),
+            fills.unread.eq(wb.unread),
             fills.alloc.cause.eq(Mux(prefetches, Cause.PREFETCH, Cause.DEMAND)),
             self.visited.addr.eq(g.address_of(Mux(op == AuxOp.WALK_WAY, found_line, line))),
             self.visited.present.eq(found),
@@ -342,14 +345,9 @@ class DCacheCore(wiring.Component):
         wants_store = Signal()
         store_free = Signal(init=1)  # coherency: the invalidation of the I-cache can be noted
         ours = Signal()
-        early, read_ways = Signal(), Signal(g.ways)  # the word has come, the rest of its line has not
         m.d.comb += [
             ours.eq(hit & ~refused & (p.from_head | (q_lookup & ~same_line.any() & ~queue.full & ~served & ~head_fails))),
-            fills.look.eq(same_line),
-            fills.word.eq(word),
-            early.eq(q_lookup & ~q.we & fills.came & ~(same_line & fills.held).any() & ~queue.full & ~served & ~head_fails),
-            read_ways.eq(Mux(early, pick(same_line, [slot.way for slot in slots]), hits)),
-            load_hit.eq((ours & ~we) | early),
+            load_hit.eq(ours & ~we),
             wants_store.eq(ours & we & ~beat.valid & ~wb.unread_in(index)),
             store_hit.eq(wants_store & store_free),
         ]
@@ -362,7 +360,7 @@ class DCacheCore(wiring.Component):
             banks = arrays.words[w]
             bank_words[w] = data.ArrayLayout(g.data_width, g.banks)(Cat(*banks))[g.bank_of(word)]
         word_now = Signal(g.data_width)
-        m.d.comb += word_now.eq(pick(read_ways, bank_words))
+        m.d.comb += word_now.eq(pick(hits, bank_words))
         here = fwd_valid & (fwd_index == index) & (fwd_way & hits).any() & (fwd_word == word)
         for byte in range(g.data_bytes):
             m.d.comb += hit_word.word_select(byte, 8).eq(
@@ -399,7 +397,7 @@ class DCacheCore(wiring.Component):
         m.d.comb += [
             head_done.eq(p.from_head & (load_hit | store_hit)),
             q_done.eq(p.from_q & (load_hit | store_hit | (q.empty & ~queue.full))),
-            parks.eq(p.from_q & (allocate | (q_lookup & same_line.any() & ~queue.full & ~early))),
+            parks.eq(p.from_q & (allocate | (q_lookup & same_line.any() & ~queue.full))),
             p.q_leaves.eq(q_done | parks | (uncached.done & rsp.ready)),
             queue.push.eq(parks | (q_done & ~(queue.empty & rsp.ready))),
             queue.entry.parked.eq(parks),
@@ -421,8 +419,8 @@ class DCacheCore(wiring.Component):
             uncached.take.eq(rsp.ready),
             fills.direct_take.eq(rsp.ready),
             wb.direct_take.eq(rsp.ready),
-            # A beat waits for the CPU to take it, and for the words of the line it replaces.
-            fills.hold.eq((served & ~rsp.ready) | wb.unread_in(g.set_of(beat.line)) | snoop_write_now),
+            # A beat waits for the CPU to take it.
+            fills.hold.eq((served & ~rsp.ready) | snoop_write_now),
         ]
         with m.If(uncached.done):
             m.d.comb += rsp.payload.data.eq(uncached.data)
@@ -470,7 +468,7 @@ class DCacheCore(wiring.Component):
         arrays.write_tag(m, index, tag, Mux(allocate, victim, 0))
         arrays.write_word(
             m,
-            Mux(writes_beat, g.set_of(beat.line), index),
+            Mux(writes_beat, beat.index, index),
             Mux(writes_beat, beat.word, word),
             Mux(writes_beat, beat.way, Mux(store_hit | merge, hits, 0)),
             Mux(writes_beat, beat.data, store_data),
@@ -491,7 +489,7 @@ class DCacheCore(wiring.Component):
         # Uses count in the order of the program: when a way is chosen, or an access is performed or parked.
         m.d.comb += self.any_dirty.eq(state.stained.any())
         turned_to = Signal(g.ways)
-        m.d.comb += turned_to.eq(Mux(allocate, victim, Mux(parks | early, pick(same_line, [slot.way for slot in slots]), hits)))
+        m.d.comb += turned_to.eq(Mux(allocate, victim, Mux(parks, pick(same_line, [slot.way for slot in slots]), hits)))
         policy.touch(m, turned_to, allocate | parks | (p.from_q & (load_hit | store_hit)), allocate)
         for scan, (row, found_bits) in enumerate(((self.walk_row, self.walk_dirty), (self.inject_row, self.inject_dirty))):
             m.d.comb += found_bits.eq(Cat(*state.scan(m, scan, row)))
@@ -506,6 +504,7 @@ class DCacheCore(wiring.Component):
             self.space.eq(wb.space),
             self.occupied.eq(wb.occupied),
             self.wb_done.eq(wb.done),
+            self.wb_done.line.eq(wb.failed_line),
             self.slot_free.eq(fills.free_prefetch),
             self.filling.eq(filling),
             self.idle.eq(~p.q_valid & queue.empty & ~active.any()),
@@ -568,11 +567,12 @@ class DCacheCore(wiring.Component):
             store_now=store_now,
         )
         reads_bank, reads_way = Signal(max(g.bank_bits, 1)), Signal(g.ways)
-        m.d.sync += [reads_bank.eq(g.bank_of(wb.read.word)), reads_way.eq(wb.read.way)]
+        m.d.sync += [reads_bank.eq(g.bank_of(wb.read.word)), reads_way.eq(Mux(grant, wb.read.way, 0))]
         m.d.comb += [
             wb.read_grant.eq(grant),
             wb.read_data.eq(
                 pick(reads_way, [data.ArrayLayout(g.data_width, g.banks)(Cat(*arrays.words[w]))[reads_bank] for w in ways])
+                | Mux(wb.direct.ready, q.data, 0)
             ),
         ]
 
@@ -627,6 +627,6 @@ class DCacheCore(wiring.Component):
             self.events.fill_error.eq(ends & (ending.cause == Cause.DEMAND) & (p.slot & fills.error).any()),
             self.events.fill_line.eq(line),
             self.events.wb_error.eq(wb.done.valid & wb.done.error),
-            self.events.wb_line.eq(wb.done.line),
+            self.events.wb_line.eq(wb.failed_line),
         ]
         return m

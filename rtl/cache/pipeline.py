@@ -121,7 +121,7 @@ def add_first_stage(
         cpu.req.ready.eq(newest & cpu_goes),
     ]
     m.d.sync += waited.eq(yields)
-    row, read_row = g.row_of(g.set_of(line), word), g.row_of(g.set_of(read.line), read.word)
+    row, read_row = g.row_of(g.set_of(line), word), g.row_of(read.index, read.word)
     for bank in range(g.banks):
         mine = Signal(name=f"reads_bank_{bank}")
         loaded = Signal(name=f"loads_bank_{bank}")
