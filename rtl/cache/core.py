@@ -422,10 +422,8 @@ class DCacheCore(wiring.Component):
             # A beat waits for the CPU to take it.
             fills.hold.eq((served & ~rsp.ready) | snoop_write_now),
         ]
-        with m.If(uncached.done):
+        with m.If(uncached.done | served):
             m.d.comb += rsp.payload.data.eq(uncached.data)
-        with m.Elif(served):
-            m.d.comb += rsp.payload.data.eq(beat.data)
         with m.Elif(~queue.empty & (~head.parked | settled)):
             m.d.comb += rsp.payload.data.eq(queue.head_data)
         with m.Else():

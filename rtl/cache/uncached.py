@@ -15,15 +15,16 @@ class UncachedUnit(wiring.Component):
     """Carries out the uncached beat that the pipeline holds.
 
     ``start`` may be high for one cycle while idle and ``request`` valid; ``request`` stays until ``done``, which is high
-    with ``data`` and ``resp`` until ``take``. A read of memory is offered in the cycle of ``start``, everything else in the next.
-    The register port is used for the CSR window and takes aligned 32-bit beats only (a write: with all four strobes); any
-    other beat there answers SLVERR and reaches no register.
+    with ``data`` (of a read) and ``resp`` until ``take``. A read of memory is offered in the cycle of ``start``, everything
+    else in the next. The register port is used for the CSR window and takes aligned 32-bit beats only (a write: with all
+    four strobes); any other beat there answers SLVERR and reaches no register.
 
     One beat is under way at a time, so an answer on any channel is its answer.
 
     Members
     -------
     start, request : ``addr we data strb size tag``.
+    data : what a register answers, else what ``read_rsp`` carries, whether it is for this unit or not.
     read, read_rsp : to :class:`~rtl.cache.fill.FillUnit`. write, write_rsp : to :class:`~rtl.cache.writeback.WriteBackBuffer`.
     """
 
