@@ -23,8 +23,8 @@ Hazards, and what resolves each:
   late beat loses no store. Only one slot fills a set at a time, so a victim is never chosen twice.
 - *A tag changes while a lookup of its set is in the first stage*: tags are written when the fill is decided; the way is
   invalid from then on, and state bits are read in the second stage.
-- *A line leaves, but its words are still being read from the array* (``unread``): beats of a fill of that set wait on R, stores
-  to that set are refused (a cleaned line stays valid).
+- *A line leaves, but its words are still being read from the array* (``unread``): beats of the fill that replaces it wait on R, a
+  fill of that set by anything else is refused, and so are stores to it (a cleaned line stays valid).
 - *A line is in the write-back buffer*: it is not fetched, and no line of its set is pushed, before memory has answered; nor
   is it accessed uncached.
 - *The buffer or the slots are full*: an operation that needs one is refused.
