@@ -125,3 +125,25 @@ def test_an_error_answers_every_access_that_waits_for_the_line():
 
     bench = run(testbench, latency=8)
     assert len(bench.of(Kind.FILL_REQUEST)) == 1
+
+
+def test_a_memory_that_takes_no_write_during_a_read_gets_through():
+    """Beats of a fill wait on R for the words of the line they replace, so those must not wait for memory: else both stop."""
+
+    async def testbench(ctx, bench):
+        memory, r = bench.memory, bench.dut.m_axi.r
+        for n in range(8):
+            await bench.store(ctx, BASE + n * LINE, n)
+        await bench.idle(ctx)
+        beats = len(memory.reads) * 8
+        t = [bench.manager.read(BASE + 0x4000 + n * LINE) for n in range(8)]
+        for _ in range(1000):
+            beats += ctx.get(r.valid & r.ready)
+            await ctx.tick()
+            memory.accept_aw = memory.accept_w = beats == len(memory.reads) * 8 and not ctx.get(bench.dut.m_axi.ar.valid)
+        assert all(x.done for x in t)
+        assert [x.data for x in t] == [[bench.word(BASE + 0x4000 + n * LINE)] for n in range(8)]
+
+    config = SocConfig(data_width=32, dcache=CacheConfig(sets=8, ways=1), icache=CacheConfig(sets=8))
+    bench = run(testbench, config, latency=10)
+    assert len(bench.of(Kind.EVICT)) == 8
