@@ -11,7 +11,7 @@ from ..config import SocConfig
 __all__ = ["AUX_LATENCY", "AuxOp", "AuxSignature", "Geometry", "NativeSignature", "add_flight"]
 
 #: Cycles from ``grant`` to ``done`` or ``retry`` of an :class:`AuxSignature`: the stages behind the first.
-AUX_LATENCY = 1
+AUX_LATENCY = 2
 
 
 class Geometry:

@@ -2,10 +2,10 @@
 """Probe records of the D-cache's pipeline (see the linearisation contract in :mod:`rtl.probe`).
 
 Each operation is performed at one clock edge, and its record is valid in the cycle before that edge. A fill is recorded
-when it is decided, one cycle before its AR is valid. At most one operation is in the second stage, and the end of a fill is one,
-so no channel ever has two records in a cycle; a parked access that is answered beside the second stage keeps a hit waiting. The
-only records that can share a cycle with an operation of another agent are those of a load served by a beat, of an access
-whose fill has failed, and of an uncached access; none concerns a line of the array.
+when it is decided, one cycle before its AR is valid. The CPU's accesses are performed in the second stage, anything else in
+the third, so records of both can share a cycle; then they are of different sets, or the access reads a line that is being
+cleaned. Each stage holds one operation, and the end of a fill is one, so no channel ever has two records in a cycle; a parked
+access that is answered beside the second stage keeps a hit waiting.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The CPU's accesses in the D-cache's second stage: performed, parked or refused, and their responses."""
+
+from dataclasses import dataclass
+
+from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data
+
+from ..axi.bus import Resp
+from ..probe import Cause
+from .fill import pick
+from .lookup import Found, Units
+
+__all__ = ["Access", "HeadOfQueue", "add_access", "add_head"]
+
+
+class HeadOfQueue:
+    """What is known about the oldest access that has not been answered; signals with names in the owner's module."""
+
+    def __init__(self):
+        #: It has been performed, and could not be answered at once.
+        self.settled = Signal(name="settled")
+        #: It is parked and has not been performed; its fill has failed; the beat that is offered answers it.
+        self.waits, self.fails, self.served = Signal(name="head_waits"), Signal(name="head_fails"), Signal(name="served")
+        #: ... and did so in the cycle before: a response that was shown stays.
+        self.offered = Signal(name="offered")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """What the second stage does for the CPU, each for the cycle in which it is done.
+
+    ``load_hit``, ``store_hit``: an access is performed on the array, of ``q`` or (``head_done``) of the queue's head.
+    ``wants_store``: or it would be, if the I-cache's invalidation could be noted. ``undecided``: ``q`` goes behind the others
+    without having been performed. ``head_misses``: the head did not find its line. ``word``: what a load reads.
+    """
+
+    we: Signal
+    load_hit: Signal
+    store_hit: Signal
+    wants_store: Signal
+    store_data: Signal
+    store_strb: Signal
+    undecided: Signal
+    head_done: Signal
+    head_misses: Signal
+    word: Signal
+    q_uncached: Signal
+
+
+def add_head(m: Module, u: Units, *, snoop_writes: Signal) -> HeadOfQueue:
+    """Adds the decision what answers the head of the queue. ``snoop_writes``: a snooped write may change the array now."""
+    queue, fills, p = u.queue, u.fills, u.p
+    h, beat, slots = HeadOfQueue(), u.fills.beat, queue.head_slots
+    filling = fills.filling
+    demand = Cat(fills.slots[n].cause == Cause.DEMAND for n in range(fills.count))
+    m.d.comb += [
+        h.waits.eq(~queue.empty & queue.head.parked & ~h.settled & ~(queue.single & p.undecided)),
+        # A prefetch's error is nobody's: the access fetches the line itself.
+        h.fails.eq(h.waits & (slots & ~filling & fills.error & demand).any()),
+        h.served.eq(
+            h.waits
+            & ~queue.head.we
+            & beat.valid
+            & ~beat.error
+            & (beat.slot & slots).any()
+            & (beat.word == queue.head.word)
+            & (h.offered | (~(beat.slot & fills.dropped).any() & ~snoop_writes))
+        ),
+    ]
+    asks = Signal(name="head_asks")
+    m.d.comb += asks.eq(h.waits & ~(slots & filling).any() & ~h.fails & ~p.ask_head & ~p.from_head & ~p.third.head)
+    m.d.sync += [
+        p.ask_head.eq((p.ask_head & ~p.head_granted) | asks),
+        # Not together with the head: an undecided access that waits for a slot would refuse it, if their sets are the same.
+        p.ask_old.eq(p.undecided & ~p.third.undecided & ~p.from_old & ~p.old_granted & ~asks & ~p.ask_head),
+    ]
+    return h
+
+
+def add_access(
+    m: Module, u: Units, f: Found, h: HeadOfQueue, *, alone: Value, merges: Value, store_free: Value, alias_clear: Value
+) -> Access:
+    """Adds what the second stage does with an access of the CPU.
+
+    ``q`` leaves the stage unless something that does not depend on the array's tags keeps it, so that the first stage can take
+    the next access early: it is performed, or goes into the queue undecided.
+
+    Parameters
+    ----------
+    merges : a snooped write may be written to the array in this cycle.
+    alone : an access of the queue waits for no fill: what is behind waits until it was answered.
+    store_free, alias_clear : coherency: the invalidation of the I-cache that a store (an uncached one) owes can be noted.
+    """
+    g, p, t, q, queue, fills, uncached = u.g, u.p, u.p.third, u.p.q, u.queue, u.fills, u.uncached
+    ways, banks = range(g.ways), range(g.banks)
+    head, beat, rsp = queue.head, fills.beat, u.core.cpu.rsp
+    we, store_data, store_strb = (
+        Signal(name="we"),
+        Signal(g.data_width, name="store_data"),
+        Signal(g.data_bytes, name="store_strb"),
+    )
+    m.d.comb += [
+        we.eq(Mux(p.from_head, head.we, q.we)),
+        store_data.eq(Mux(p.from_head, queue.head_data, q.data)),
+        store_strb.eq(Mux(p.from_head, head.strb, q.strb)),
+    ]
+
+    # --- may it be performed, if its line is there? Nothing here depends on that.
+    stays, q_uncached, cannot = Signal(name="stays"), Signal(name="q_uncached"), Signal(name="cannot")
+    changing, busy = Signal(name="set_changes"), Signal(name="word_is_busy")
+    joins = f.same_line.any()  # then it does not find its line, and is parked whatever else happens
+    m.d.comb += [
+        q_uncached.eq(p.q_valid & ~q.cached & ~q.empty),
+        p.waits.eq((p.undecided & ~(t.undecided & ~t.refused & t.joins.any())) | queue.full),
+        # A line that is only cleaned can be read.
+        changing.eq(f.moved | (we & f.killed) | f.blocked),
+        busy.eq((we & (beat.valid | merges | f.set_unread.any())) | (~we & f.word_stored)),
+        cannot.eq(changing | busy | (we & ~store_free)),
+        stays.eq(
+            q_uncached | p.waits | changing | (~joins & (busy | (we & ~store_free) | alone | f.awaited | h.served | h.fails))
+        ),
+    ]
+    go, performed = Signal(name="q_goes"), Signal(name="q_performed")
+    load_hit, store_hit, wants_store = Signal(name="load_hit"), Signal(name="store_hit"), Signal(name="wants_store")
+    head_done, head_misses, undecided = Signal(name="head_done"), Signal(name="head_misses"), Signal(name="becomes_undecided")
+    tried = Signal(name="tried")
+    m.d.comb += [
+        go.eq(p.from_q & ~stays),
+        tried.eq((go & ~q.empty) | (p.from_head & ~cannot)),
+        load_hit.eq(tried & ~we & f.hit),
+        store_hit.eq(tried & we & f.hit),
+        wants_store.eq(
+            we
+            & f.hit
+            & ~(changing | busy)
+            & ((p.from_q & q.cached & ~q.empty & ~p.waits & ~alone & ~f.awaited & ~h.served & ~h.fails) | p.from_head)
+        ),
+        performed.eq(go & (f.hit | q.empty)),
+        undecided.eq(go & ~(f.hit | q.empty)),
+        head_done.eq(p.from_head & ~cannot & f.hit),
+        head_misses.eq(p.from_head & ~f.killed & ~f.hit),
+    ]
+
+    # --- the word: per bank one of the ways, and one of the banks
+    word = Signal(g.data_width, name="hit_word")
+    bank_words = [pick(f.hits, [u.arrays.words[w][b] for w in ways]) for b in banks]
+    m.d.comb += word.eq(data.ArrayLayout(g.data_width, g.banks)(Cat(*bank_words))[g.bank_of(p.word)])
+
+    # --- uncached
+    m.d.comb += [
+        p.busy.eq(~uncached.idle),
+        uncached.start.eq(p.from_q & q_uncached & uncached.idle & queue.empty & ~f.in_buffer.any() & alias_clear),
+        uncached.request.addr.eq(q.addr),
+        uncached.request.we.eq(q.we),
+        uncached.request.data.eq(q.data),
+        uncached.request.strb.eq(q.strb),
+        uncached.request.size.eq(q.size),
+        uncached.request.tag.eq(q.tag),
+        uncached.take.eq(rsp.ready),
+        fills.direct_take.eq(rsp.ready),
+        u.wb.direct_take.eq(rsp.ready),
+        p.q_leaves.eq(go | (uncached.done & rsp.ready)),
+    ]
+
+    # --- behind the others, or answered
+    m.d.comb += [
+        queue.push.eq(go & ~(performed & queue.empty & rsp.ready)),
+        queue.entry.parked.eq(undecided),
+        queue.entry.we.eq(q.we),
+        queue.entry.line.eq(p.line),
+        queue.entry.word.eq(p.word),
+        queue.entry.strb.eq(q.strb),
+        queue.entry.meta.eq(q.meta),
+        queue.data.eq(Mux(p.from_q & q.we, q.data, word)),
+        queue.settle.eq(head_done & ~rsp.ready),
+        queue.pop.eq(~queue.empty & rsp.valid & rsp.ready),
+        rsp.valid.eq(Mux(queue.empty, performed | uncached.done, ~head.parked | h.settled | h.served | h.fails | head_done)),
+        rsp.payload.we.eq(Mux(queue.empty, q.we, head.we)),
+        rsp.payload.meta.eq(Mux(queue.empty, q.meta, head.meta)),
+        rsp.payload.resp.eq(Mux(uncached.done, uncached.resp, Mux(h.fails, Resp.SLVERR, Resp.OKAY))),
+    ]
+    with m.If(uncached.done | h.served):
+        m.d.comb += rsp.payload.data.eq(uncached.data)
+    with m.Elif(~queue.empty & (~head.parked | h.settled)):
+        m.d.comb += rsp.payload.data.eq(queue.head_data)
+    with m.Else():
+        m.d.comb += rsp.payload.data.eq(word)
+    with m.If(queue.settle):
+        m.d.sync += h.settled.eq(1)
+    with m.If(queue.pop):
+        m.d.sync += h.settled.eq(0)
+    with m.If(undecided):
+        m.d.sync += [p.old_line.eq(p.line), p.old_word.eq(p.word), p.old_tag.eq(q.tag), p.old_at.eq(queue.tail_at)]
+    if u.config.coherent:
+        m.d.sync += h.offered.eq(h.served & ~rsp.ready)
+
+    return Access(
+        we=we,
+        load_hit=load_hit,
+        store_hit=store_hit,
+        wants_store=wants_store,
+        store_data=store_data,
+        store_strb=store_strb,
+        undecided=undecided,
+        head_done=head_done,
+        head_misses=head_misses,
+        word=word,
+        q_uncached=q_uncached,
+    )

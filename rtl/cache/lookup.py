@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The D-cache's second stage: what the lookup of a line finds, and what of it the third stage gets."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth import Cat, Module, Mux, Signal, Value
+
+from ..config import SocConfig
+from .arrays import Arrays
+from .completion import CompletionQueue
+from .fill import FillUnit, pick
+from .linestate import LineState
+from .native import AuxOp, Geometry
+from .pipeline import Pipeline
+from .replacement import Replacement
+from .uncached import UncachedUnit
+from .writeback import WriteBackBuffer
+
+__all__ = ["Found", "Units", "add_lookup", "hand_over", "is_op"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Units:
+    """What the D-cache's core is made of."""
+
+    core: Any
+    config: SocConfig
+    g: Geometry
+    p: Pipeline
+    arrays: Arrays
+    state: LineState
+    policy: Replacement
+    fills: FillUnit
+    wb: WriteBackBuffer
+    queue: CompletionQueue
+    uncached: UncachedUnit
+
+
+class Found:
+    """What is known in the second stage about the line that is looked up; signals with names in the owner's module."""
+
+    def __init__(self, g: Geometry, slots: int, entries: int):
+        self.valid, self.dirty, self.hits, self.hit = Signal(g.ways), Signal(g.ways), Signal(g.ways), Signal(name="hit")
+        #: Slots that fill its set, and its line.
+        self.same_set, self.same_line = Signal(slots, name="same_set"), Signal(slots, name="same_line")
+        #: Accesses are parked on a fill of its line that has ended.
+        self.awaited = Signal(name="awaited")
+        #: Write-back entries: of its line, of its set, of its set and not read yet.
+        self.in_buffer = Signal(entries, name="in_buffer")
+        self.set_buffered = Signal(entries, name="set_buffered")
+        self.set_unread = Signal(entries, name="set_unread")
+        #: The third stage is changing its set: the lookup finds what no longer is. ``moved``: what an access may find, too.
+        self.killed, self.moved = Signal(name="killed"), Signal(name="moved")
+        #: A snooped write of its set is under way.
+        self.blocked = Signal(name="blocked")
+        #: The third stage holds the follower of a store to the same set (the same word of it).
+        self.set_stored, self.word_stored = Signal(name="set_stored"), Signal(name="word_stored")
+
+
+def is_op(op: Value, *ops: AuxOp) -> Value:
+    """Is ``op`` one of ``ops``?"""
+    return Cat(op == one for one in ops).any()
+
+
+def add_lookup(m: Module, u: Units, *, blocked: Value, blocked_line: Value) -> Found:
+    """Compares the line in the second stage with everything that may hold it. ``blocked``: ``blocked_line``'s set is refused."""
+    g, p, third = u.g, u.p, u.p.third
+    slots, entries = [u.fills.slots[n] for n in range(u.fills.count)], u.config.dcache.write_buffer_lines
+    f = Found(g, u.fills.count, entries)
+    valid, dirty = u.state.lookup(m, p.index)
+    same_index = Signal(name="third_has_set")
+    slot_set, slot_line = Signal(u.fills.count, name="slot_has_set"), Signal(u.fills.count, name="slot_has_line")
+    m.d.comb += [
+        same_index.eq(third.index == p.index),
+        f.set_stored.eq(same_index & third.stored),
+        f.word_stored.eq(f.set_stored & (third.word == p.word)),
+        f.killed.eq((same_index & third.slow) | (third.op == AuxOp.FLASH)),
+        f.moved.eq((same_index & third.moves) | (third.op == AuxOp.FLASH)),
+        f.blocked.eq(blocked & (g.set_of(blocked_line) == p.index)),
+        f.valid.eq(valid),
+        # The dirty bit of a store is written one cycle after its bytes.
+        f.dirty.eq(dirty | Mux(f.set_stored, third.hits, 0)),
+        f.hits.eq(Cat(valid[w] & (u.arrays.tags[w] == p.tag) for w in range(g.ways))),
+        f.hit.eq(f.hits.any()),
+        slot_set.eq(Cat(g.set_of(slot.line) == p.index for slot in slots)),
+        slot_line.eq(slot_set & Cat(slot.line[g.index_bits :] == p.tag for slot in slots)),
+        f.same_set.eq(slot_set & u.fills.filling),
+        f.same_line.eq(slot_line & u.fills.filling),
+        f.awaited.eq((slot_line & u.fills.held & ~u.fills.filling).any()),
+    ]
+    buffered_set = Signal(entries)
+    m.d.comb += [
+        buffered_set.eq(Cat(g.set_of(u.wb.lines[n]) == p.index for n in range(entries))),
+        f.set_buffered.eq(buffered_set & u.wb.occupied),
+        f.set_unread.eq(buffered_set & u.wb.unread),
+        f.in_buffer.eq(f.set_buffered & Cat(u.wb.lines[n][g.index_bits :] == p.tag for n in range(entries))),
+    ]
+    return f
+
+
+def hand_over(m: Module, u: Units, f: Found, *, undecided: Value, head: Value, follower: Value, stored: Value) -> None:
+    """Drives the registers of the third stage.
+
+    Parameters
+    ----------
+    undecided : the CPU's newest access missed, or an undecided one was looked up again.
+    head : the queue's head did not find its line.
+    follower, stored : an access was performed; it was a store.
+    """
+    g, p, t, core = u.g, u.p, u.p.third, u.core
+    ways = range(g.ways)
+    walk = core.walk_command
+    walking = is_op(p.op, AuxOp.WALK_LINE, AuxOp.WALK_WAY)
+    evicts = is_op(p.op, AuxOp.EVICT_LINE, AuxOp.EVICT_SET)
+    named = is_op(p.op, AuxOp.EVICT_LINE, AuxOp.CLEAN_LINE)
+    refused, found, chosen = Signal(name="refused"), Signal(g.ways, name="found_ways"), Signal(g.ways, name="chosen_ways")
+    walk_line, covered = Signal(g.line_bits), Signal(name="covered")
+    acts, misses, drops = Signal(name="acts"), Signal(name="misses"), Signal(name="drops")
+    moves = is_op(p.op, AuxOp.INSTALL, AuxOp.SNOOP_READ, AuxOp.SNOOP_WRITE)
+    m.d.comb += [
+        drops.eq((walking & walk.op[1]) | evicts),
+        refused.eq(f.killed | f.blocked),
+        acts.eq(~refused & (walking | (p.op == AuxOp.EVICT_SET) | (named & ~f.same_line.any()))),
+        # What joins a fill changes nothing that a lookup finds.
+        misses.eq(~refused & ~f.same_line.any() & (undecided | head | (p.op == AuxOp.PREFETCH))),
+        chosen.eq(f.hits),
+        walk_line.eq(Cat(p.index, pick(p.way, u.arrays.tags))),
+        covered.eq(((walk_line >= walk.first) & (walk_line <= walk.last)) | (p.op != AuxOp.WALK_WAY)),
+        found.eq(chosen & f.valid & covered.replicate(g.ways)),
+    ]
+    with m.If(p.op == AuxOp.WALK_WAY):
+        m.d.comb += chosen.eq(p.way)
+    with m.Elif(p.op == AuxOp.EVICT_SET):
+        m.d.comb += chosen.eq(f.dirty & -f.dirty)
+    m.d.sync += [
+        t.line.eq(p.line),
+        t.word.eq(p.word),
+        t.op.eq(p.op),
+        t.who.eq(p.who),
+        t.slot.eq(p.slot),
+        t.follower.eq(follower),
+        t.of_q.eq(p.from_q),
+        t.stored.eq(stored),
+        t.undecided.eq(undecided),
+        t.head.eq(head),
+        t.slow.eq(acts | misses | moves),
+        t.moves.eq((acts & drops) | misses | moves),
+        t.refused.eq(refused),
+        t.killed.eq(f.killed),
+        t.hits.eq(f.hits),
+        t.ways.eq(chosen),
+        t.valid.eq(f.valid),
+        t.dirty.eq(f.dirty),
+        t.found.eq(found.any()),
+        t.found_dirty.eq((found & f.dirty).any()),
+        *[t.tags[w].eq(u.arrays.tags[w]) for w in ways],
+        t.joins.eq(f.same_line),
+        t.wants.eq(misses & ~f.hit & ~f.same_set.any() & ~f.in_buffer.any() & ~f.set_unread.any()),
+        t.acts.eq(acts),
+        t.cleans.eq((walking & walk.op[0]) | evicts | (p.op == AuxOp.CLEAN_LINE)),
+        t.drops.eq(drops),
+        t.in_buffer.eq(f.in_buffer.any()),
+        t.set_buffered.eq(f.set_buffered.any()),
+    ]
