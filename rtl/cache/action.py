@@ -11,6 +11,7 @@ from ..probe import Cause
 from .fill import pick
 from .lookup import Units, is_op
 from .native import AuxOp
+from .onehot import lowest
 
 __all__ = ["Action", "SnoopedWrite", "add_action"]
 
@@ -65,7 +66,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
     full = t.valid.all()
     found, found_dirty, found_line = Signal(name="found"), Signal(name="found_dirty"), Signal(g.line_bits, name="found_line")
     m.d.comb += [
-        victim.eq(Mux(full, policy.victim(m, t.index), ~t.valid & (t.valid + 1))),
+        victim.eq(Mux(full, policy.victim(m, t.index), lowest(~t.valid))),
         selected.eq(Mux(t.wants, victim, t.ways)),
         found.eq(Mux(t.wants, full, t.found)),
         found_dirty.eq(Mux(t.wants, full & (victim & t.dirty).any(), t.found_dirty)),

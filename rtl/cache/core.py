@@ -53,6 +53,7 @@ from .fill import FillUnit, pick
 from .linestate import LineState
 from .lookup import Units, add_lookup, hand_over
 from .native import AuxOp, AuxSignature, Geometry, NativeSignature
+from .onehot import lowest
 from .pipeline import Pipeline, add_first_stage
 from .ports import InvalidateSignature, MaintOp, SnoopSignature
 from .prefetch import NextLinePrefetcher
@@ -203,7 +204,7 @@ class DCacheCore(wiring.Component):
             finishing.eq(fills.complete & ~Mux(p.op == AuxOp.INSTALL, p.slot, 0) & ~Mux(t.op == AuxOp.INSTALL, t.slot, 0)),
             install_aux.valid.eq(finishing.any()),
             install_aux.op.eq(AuxOp.INSTALL),
-            install_aux.line.eq(pick(finishing & -finishing, [fills.slots[n].line for n in range(fills.count)])),
+            install_aux.line.eq(pick(lowest(finishing), [fills.slots[n].line for n in range(fills.count)])),
         ]
         arrays.add(m)
 

@@ -10,6 +10,7 @@ from ..axi.bus import CACHE_NORMAL, CACHE_UNCACHED, AXI4Signature, Burst, Resp
 from ..config import SocConfig
 from ..probe import Cause
 from .native import Geometry
+from .onehot import lowest
 from .ring import Ring, add_level, encoded
 
 __all__ = ["DEMAND_ID", "PREFETCH_ID", "FillUnit", "SlotLayout", "pick"]
@@ -160,7 +161,7 @@ class FillUnit(wiring.Component):
         into_last = Signal()
         m.d.comb += [
             unused.eq(~(self.filling | self.held)[:last]),
-            first_unused.eq(unused & -unused),
+            first_unused.eq(lowest(unused)),
             self.free.eq(unused.any()),
             self.free_prefetch.eq(~(self.filling | self.held)[last]),
             fresh.eq(~alloc.again.any() & ~alloc.prefetch),

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import SocConfig
 from .native import AuxOp, AuxSignature, Geometry, add_flight
+from .onehot import lowest
 
 __all__ = ["EvictionInjector", "LineCommand"]
 
@@ -132,7 +133,7 @@ class LineCommand(wiring.Component):
         todo = Signal(3)  # evict, write back, prefetch
         now = Signal(3)
         flight = add_flight(m, aux)
-        m.d.comb += [self.busy.eq(state != State.IDLE), now.eq(todo & -todo)]
+        m.d.comb += [self.busy.eq(state != State.IDLE), now.eq(lowest(todo))]
         with m.Switch(state):
             with m.Case(State.IDLE):
                 asked = Cat(self.evict, self.writeback, self.prefetch)

@@ -12,6 +12,7 @@ from .completion import CompletionQueue
 from .fill import FillUnit, pick
 from .linestate import LineState
 from .native import AuxOp, Geometry
+from .onehot import lowest
 from .pipeline import Pipeline
 from .replacement import Replacement
 from .uncached import UncachedUnit
@@ -132,7 +133,7 @@ def hand_over(m: Module, u: Units, f: Found, *, undecided: Value, head: Value, f
     with m.If(p.op == AuxOp.WALK_WAY):
         m.d.comb += chosen.eq(p.way)
     with m.Elif(p.op == AuxOp.EVICT_SET):
-        m.d.comb += chosen.eq(f.dirty & -f.dirty)
+        m.d.comb += chosen.eq(lowest(f.dirty))
     m.d.sync += [
         t.line.eq(p.line),
         t.word.eq(p.word),

@@ -10,6 +10,7 @@ from amaranth.lib import data
 from .arrays import Arrays
 from .completion import CompletionQueue
 from .native import AuxOp, Geometry, NativeSignature
+from .onehot import lowest
 
 __all__ = ["Pipeline", "ThirdStage", "add_first_stage"]
 
@@ -139,7 +140,7 @@ def add_first_stage(
             m.d.comb += [aux_line.eq(agent.line), aux_op.eq(agent.op)]
     reads_line = pick[names.index("snoop")] if "snoop" in names else 0
     m.d.comb += [
-        pick.eq(wants & -wants),
+        pick.eq(lowest(wants)),
         turn.eq(wants.any() & ~(before & cpu_wants)),
         # A slot that an agent cannot use yet stays empty: stores without a gap would keep it out for ever.
         go.eq(turn & ~(store_now & reads_line)),
@@ -197,7 +198,7 @@ def add_first_stage(
         p.op.eq(Mux(go, aux_op, AuxOp.NONE)),
         p.who.eq(Mux(go, pick, 0)),
         p.way.eq(walk_way),
-        p.slot.eq(finishing & -finishing),
+        p.slot.eq(lowest(finishing)),
         before.eq(go),
     ]
     with m.If(p.q_leaves):
