@@ -65,6 +65,11 @@ class CacheConfig:
     builds the next-line prefetcher (a register switches it at run time; it is off after reset).
     ``partial_lines`` (D-cache only) says what an invalidate of a range does to a first or last line that the range covers only
     partly: ``"drop"`` it with the neighbour's bytes, or ``"clean"`` it first, as Arm v7's ``dma_inv_range`` does.
+
+    ``write_policy`` (D-cache only) is ``"back"``: a store allocates its line and stays there, dirty, until the line leaves or
+    is cleaned; or ``"through"``: a store changes its line if it is present, allocates none, and goes to memory as a write of just
+    its bytes, so that no line is ever dirty. Then the write-back buffer is a store queue of four stores for each of
+    ``write_buffer_lines``.
     """
 
     sets: int = 64
@@ -76,6 +81,7 @@ class CacheConfig:
     fill_slots: int = 4
     prefetcher: bool = True
     partial_lines: str = "drop"
+    write_policy: str = "back"
 
     def check(self, name: str) -> None:
         _integer(f"{name}.sets", self.sets, 2, 4096, power_of_two=True)
@@ -87,6 +93,16 @@ class CacheConfig:
         _integer(f"{name}.fill_slots", self.fill_slots, 1, 8)
         _flag(f"{name}.prefetcher", self.prefetcher)
         _choice(f"{name}.partial_lines", self.partial_lines, ("drop", "clean"))
+        _choice(f"{name}.write_policy", self.write_policy, ("back", "through"))
+
+    @property
+    def write_through(self) -> bool:
+        return self.write_policy == "through"
+
+    @property
+    def write_entries(self) -> int:
+        """What can be on its way to memory: lines, or stores."""
+        return self.write_buffer_lines * (4 if self.write_through else 1)
 
     @property
     def size_bytes(self) -> int:
@@ -228,6 +244,8 @@ class SocConfig:
         self.dma.check()
         self.device.check()
         self.faults.check()
+        if self.icache.write_through:
+            raise ConfigError(f"icache.write_policy must be 'back': nothing is stored in it, not {self.icache.write_policy!r}")
         if self.icache.line_bytes != self.dcache.line_bytes:
             raise ConfigError(
                 f"icache.line_bytes must equal dcache.line_bytes ({self.dcache.line_bytes}), not {self.icache.line_bytes}"

@@ -57,7 +57,7 @@ def add_head(m: Module, u: Units, *, snoop_writes: Signal) -> HeadOfQueue:
     m.d.comb += [
         h.waits.eq(~queue.empty & queue.head.parked & ~h.settled & ~(queue.single & p.undecided)),
         # A prefetch's error is nobody's: the access fetches the line itself.
-        h.fails.eq(h.waits & (slots & ~filling & fills.error & demand).any()),
+        h.fails.eq(h.waits & (slots & ~filling & fills.error & demand).any() & (~queue.head.we if u.through else 1)),
         h.served.eq(
             h.waits
             & ~queue.head.we
@@ -79,7 +79,16 @@ def add_head(m: Module, u: Units, *, snoop_writes: Signal) -> HeadOfQueue:
 
 
 def add_access(
-    m: Module, u: Units, f: Found, h: HeadOfQueue, *, alone: Value, merges: Value, store_free: Value, alias_clear: Value
+    m: Module,
+    u: Units,
+    f: Found,
+    h: HeadOfQueue,
+    *,
+    alone: Value,
+    merges: Value,
+    store_free: Value,
+    alias_clear: Value,
+    snoop_waits: Value,
 ) -> Access:
     """Adds what the second stage does with an access of the CPU.
 
@@ -91,6 +100,7 @@ def add_access(
     merges : a snooped write may be written to the array in this cycle.
     alone : an access of the queue waits for no fill: what is behind waits until it was answered.
     store_free, alias_clear : coherency: the invalidation of the I-cache that a store (an uncached one) owes can be noted.
+    snoop_waits : write-through: a snoop of this set waits until no store to its line is queued.
     """
     g, p, t, q, queue, fills, uncached = u.g, u.p, u.p.third, u.p.q, u.queue, u.fills, u.uncached
     ways, banks = range(g.ways), range(g.banks)
@@ -110,12 +120,16 @@ def add_access(
     stays, q_uncached, cannot = Signal(name="stays"), Signal(name="q_uncached"), Signal(name="cannot")
     changing, busy = Signal(name="set_changes"), Signal(name="word_is_busy")
     joins = f.same_line.any()  # then it does not find its line, and is parked whatever else happens
+    # What performs it. With write-through a store needs no line, but must not overtake a fill of it.
+    enough, no_place, stores_under_way = f.hit, f.set_unread.any(), f.in_buffer.any()
+    if u.through:
+        enough, no_place, stores_under_way = f.hit | (we & ~joins), (u.wb.space == 0) | snoop_waits, u.wb.occupied.any()
     m.d.comb += [
         q_uncached.eq(p.q_valid & ~q.cached & ~q.empty),
         p.waits.eq((p.undecided & ~(t.undecided & ~t.refused & t.joins.any())) | queue.full),
         # A line that is only cleaned can be read.
         changing.eq(f.moved | (we & f.killed) | f.blocked),
-        busy.eq((we & (beat.valid | merges | f.set_unread.any())) | (~we & f.word_stored)),
+        busy.eq((we & (beat.valid | merges | no_place)) | (~we & f.word_stored)),
         cannot.eq(changing | busy | (we & ~store_free)),
         stays.eq(
             q_uncached | p.waits | changing | (~joins & (busy | (we & ~store_free) | alone | f.awaited | h.served | h.fails))
@@ -129,18 +143,27 @@ def add_access(
         go.eq(p.from_q & ~stays),
         tried.eq((go & ~q.empty) | (p.from_head & ~cannot)),
         load_hit.eq(tried & ~we & f.hit),
-        store_hit.eq(tried & we & f.hit),
+        store_hit.eq(tried & we & enough),
         wants_store.eq(
             we
-            & f.hit
+            & enough
             & ~(changing | busy)
             & ((p.from_q & q.cached & ~q.empty & ~p.waits & ~alone & ~f.awaited & ~h.served & ~h.fails) | p.from_head)
         ),
-        performed.eq(go & (f.hit | q.empty)),
-        undecided.eq(go & ~(f.hit | q.empty)),
-        head_done.eq(p.from_head & ~cannot & f.hit),
-        head_misses.eq(p.from_head & ~f.killed & ~f.hit),
+        performed.eq(go & (enough | q.empty)),
+        undecided.eq(go & ~(enough | q.empty)),
+        head_done.eq(p.from_head & ~cannot & enough),
+        head_misses.eq(p.from_head & ~f.killed & ~enough),
     ]
+    if u.through:
+        push = u.wb.push
+        m.d.comb += [
+            push.valid.eq(store_hit),
+            push.line.eq(p.line),
+            push.word.eq(p.word),
+            push.data.eq(store_data),
+            push.strb.eq(store_strb),
+        ]
 
     # --- the word: per bank one of the ways, and one of the banks
     word = Signal(g.data_width, name="hit_word")
@@ -150,7 +173,7 @@ def add_access(
     # --- uncached
     m.d.comb += [
         p.busy.eq(~uncached.idle),
-        uncached.start.eq(p.from_q & q_uncached & uncached.idle & queue.empty & ~f.in_buffer.any() & alias_clear),
+        uncached.start.eq(p.from_q & q_uncached & uncached.idle & queue.empty & ~stores_under_way & alias_clear),
         uncached.request.addr.eq(q.addr),
         uncached.request.we.eq(q.we),
         uncached.request.data.eq(q.data),
@@ -192,6 +215,8 @@ def add_access(
         m.d.sync += h.settled.eq(0)
     with m.If(undecided):
         m.d.sync += [p.old_line.eq(p.line), p.old_word.eq(p.word), p.old_tag.eq(q.tag), p.old_at.eq(queue.tail_at)]
+        if u.through:
+            m.d.sync += p.old_stores.eq(q.we)
     if u.config.coherent:
         m.d.sync += h.offered.eq(h.served & ~rsp.ready)
 

@@ -95,7 +95,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
     m.d.comb += [
         joins.eq(Mux(t.undecided & ~t.refused, t.joins, 0)),
         joined.eq(joins.any()),
-        alone.eq(t.undecided & ~t.refused & t.hits.any()),
+        alone.eq(t.undecided & ~t.refused & (t.hits.any() | (t.passes & ~joined))),
         parks.eq(joined | (allocate & (t.undecided | (t.head & ~again.any())))),
         queue.mark.eq(parks | alone),
         queue.mark_at.eq(p.old_at),
@@ -112,16 +112,12 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
     install, flash, ends = Signal(name="install"), Signal(name="flash"), t.op == AuxOp.INSTALL
     first_wait = Signal(name="first_wait")  # the first access to a prefetch in flight
     m.d.comb += [
-        wb.push.valid.eq(pushes),
-        wb.push.line.eq(found_line),
-        wb.push.way.eq(selected),
         fills.alloc.valid.eq(allocate),
         fills.alloc.prefetch.eq(prefetches),
         fills.alloc.again.eq(again),
         fills.alloc.line.eq(t.line),
         fills.alloc.word.eq(t.word),
         fills.alloc.way.eq(victim),
-        fills.alloc.victim.eq(Mux(pushes, wb.tail, 0)),
         fills.alloc.cause.eq(Mux(prefetches, Cause.PREFETCH, Cause.DEMAND)),
         ending.eq(pick(t.slot, slots)),
         install.eq(ends & ~(t.slot & (fills.dropped | fills.error)).any()),
@@ -130,6 +126,13 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         fills.use.eq(first_wait << prefetch_slot),
         flash.eq(t.op == AuxOp.FLASH),
     ]
+    if not u.through:
+        m.d.comb += [
+            wb.push.valid.eq(pushes),
+            wb.push.line.eq(found_line),
+            wb.push.way.eq(selected),
+            fills.alloc.victim.eq(Mux(pushes, wb.tail, 0)),
+        ]
 
     # --- what the agents hear
     m.d.comb += [
@@ -153,7 +156,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         fresh_ways.eq(state.fresh_ways(m, t.index)),
         # A prefetched line is used for the first time.
         used_fresh.eq(t.follower & (t.hits & fresh_ways).any()),
-        stored.eq(t.stored | snooped.merge),
+        stored.eq(t.dirties | snooped.merge),
     ]
     changed = Signal(g.ways, name="changed")
     m.d.comb += changed.eq(selected)
@@ -171,14 +174,14 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         flash=flash,
         flash_keeps_dirty=core.walk_command.op[0],
     )
-    m.d.comb += core.any_dirty.eq(state.stained.any() | t.stored)
+    m.d.comb += core.any_dirty.eq(state.stained.any() | t.dirties)
     u.arrays.write_tag(m, t.index, t.line[g.index_bits :], Mux(allocate, victim, 0))
 
     # --- uses count in the order of the program: when a way is chosen, or an access is performed or parked
     used, use = Signal(g.ways, name="used_way"), Signal(name="counts_use")
     m.d.comb += [
         used.eq(Mux(joined, pick(joins, [slot.way for slot in slots]), selected)),
-        use.eq(allocate | joined | alone | (t.follower & t.of_q)),
+        use.eq(allocate | joined | ((alone | (t.follower & t.of_q)) & ~t.passes)),
     ]
     policy.touch(m, used, use, allocate)
 
@@ -186,9 +189,10 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
     failed, trigger = (t.slot & fills.error).any(), Signal(name="prefetch_trigger")
     events = core.events
     m.d.comb += [
-        # A miss starts a fill; an access that joins one under way is a hit, as if the line were there already.
-        events.hit.eq((t.follower & t.of_q) | joined | alone),
-        events.miss.eq(t.undecided & allocate),
+        # A miss starts a fill, or is a store that passes on; an access that joins a fill under way is a hit, as if the line
+        # were there already.
+        events.hit.eq((t.follower & t.of_q & ~t.passes) | joined | alone),
+        events.miss.eq((t.undecided & allocate) | (t.follower & t.of_q & t.passes)),
         events.evict.eq(leaves & ~walking),
         events.writeback.eq(pushes),
         events.prefetched.eq(install & (ending.cause == Cause.PREFETCH)),

@@ -35,6 +35,15 @@ Hazards, and what resolves each:
 - *Other agents against the CPU*: they come first, but never take two turns in a row while the CPU wants one.
 - *A snooped write is under way* (coherency): operations on its set are refused until the release, but for snoop reads.
 - *An uncached access* starts when the queue is empty, so after everything older was answered.
+
+Write-through (``write_policy``): a store is pushed into the store queue in the cycle in which it is performed, with its line
+present or not. What differs:
+
+- *A store to a line that is being filled* is parked as above, and performed after the fill's end, whatever that was.
+- *A line with a queued store* is not fetched before memory has answered it: the fill would be older than the store.
+- *The store queue is full*: the store is refused.
+- *An uncached access* waits until no store is queued.
+- *A snoop of a line with a queued store* waits for its answer, and no further store to the set is performed meanwhile.
 """
 
 from amaranth import Cat, Const, Module, Mux, Signal
@@ -60,6 +69,7 @@ from .prefetch import NextLinePrefetcher
 from .records import CoreView, add_records
 from .replacement import replacement_policy
 from .snooping import add_snooping
+from .storequeue import StoreQueue
 from .uncached import UncachedUnit
 from .writeback import WriteBackBuffer
 
@@ -79,7 +89,8 @@ class DCacheCore(wiring.Component):
     walk_command, walk_way, visited : the walker's command, the way of a ``WALK_WAY``, and what its visits find.
     walk_row, walk_stained, inject_row, inject_stained : may a row of sets hold a dirty line, in the same cycle.
     any_dirty : a line of the array is dirty. filling : per slot, a fill is in flight.
-    space, occupied, wb_done : write-back buffer (``line`` only with ``error``). slot_free : the prefetch slot is free.
+    space, occupied, wb_done : write-back buffer, or store queue, whose ``space`` never lacks (``wb_done.line`` only with
+        ``error``). slot_free : the prefetch slot is free.
     idle : no access of the CPU is inside.
     prefetch : the next-line prefetcher is on.
     events : one cycle each, for counters and the error registers.
@@ -91,7 +102,7 @@ class DCacheCore(wiring.Component):
     def __init__(self, *, config: SocConfig, meta_width: int = 5):
         g = self._g = Geometry(config)
         self._config, self._meta_width = config, meta_width
-        entries, slots = config.dcache.write_buffer_lines, config.dcache.fill_slots + 1
+        entries, slots = config.dcache.write_entries, config.dcache.fill_slots + 1
         wb_done = data.StructLayout({"valid": 1, "index": entries, "line": g.line_bits, "error": 1})
         walk_command = data.StructLayout({"op": MaintOp, "dirty_only": 1, "all": 1, "first": g.line_bits, "last": g.line_bits})
         self.events_layout = data.StructLayout(
@@ -157,7 +168,8 @@ class DCacheCore(wiring.Component):
         g, config, coherent = self._g, self._config, self._config.coherent
         arrays = self._arrays
         m.submodules.fills = fills = FillUnit(config=config)
-        m.submodules.writeback = wb = WriteBackBuffer(config=config)
+        through = config.dcache.write_through
+        m.submodules.writeback = wb = StoreQueue(config=config) if through else WriteBackBuffer(config=config)
         m.submodules.uncached = uncached = UncachedUnit(config=config)
         m.submodules.queue = queue = CompletionQueue(config=config, slots=fills.count, meta_width=self._meta_width)
         axi = self.m_axi
@@ -184,7 +196,7 @@ class DCacheCore(wiring.Component):
             connect(m, core=flipped(self.i_inv), invalidator=invalidator.inv)
             agents = {"snoop": snooping.aux} | agents
         agents = {"install": install_aux} | agents
-        p = Pipeline(g, meta_width=self._meta_width, agents=len(agents), slots=fills.count)
+        p = Pipeline(g, meta_width=self._meta_width, agents=len(agents), slots=fills.count, through=through)
         t, q, head, beat = p.third, p.q, queue.head, fills.beat
         u = Units(
             core=self,
@@ -218,7 +230,7 @@ class DCacheCore(wiring.Component):
         )
         h = add_head(m, u, snoop_writes=snoop_writes)
         lone = Signal()  # an access of the queue waits for no fill
-        store_free, alias_clear = Signal(init=1), Signal(init=1)
+        store_free, alias_clear, snoop_waits = Signal(init=1), Signal(init=1), Signal()
         a = add_access(
             m,
             u,
@@ -228,6 +240,7 @@ class DCacheCore(wiring.Component):
             merges=snoop_writes,
             store_free=store_free,
             alias_clear=alias_clear,
+            snoop_waits=snoop_waits,
         )
         hand_over(
             m,
@@ -236,7 +249,7 @@ class DCacheCore(wiring.Component):
             undecided=a.undecided | p.from_old,
             head=a.head_misses,
             follower=a.load_hit | a.store_hit,
-            stored=a.store_hit,
+            stored=a.store_hit & f.hit if through else a.store_hit,
         )
 
         # --- third stage
@@ -258,12 +271,13 @@ class DCacheCore(wiring.Component):
 
         # --- words are written at one place: a beat, else a store
         snoop_data = None
+        if not through:
+            m.d.comb += fills.unread.eq(wb.unread)
         if coherent:
             snoop_data = (merge, self.snoop.req.payload.data, self.snoop.req.payload.strb)
         m.d.comb += [
             # A beat waits for the CPU to take it.
             fills.hold.eq((h.served & ~self.cpu.rsp.ready) | snoop_writes),
-            fills.unread.eq(wb.unread),
         ]
         arrays.write_word(
             m,
@@ -282,9 +296,9 @@ class DCacheCore(wiring.Component):
                 prefetcher.slot_free.eq(fills.free_prefetch),
             ]
         m.d.comb += [
-            self.walk_stained.eq(self.state.of_row(self.state.stained, self.walk_row) | t.stored),
+            self.walk_stained.eq(self.state.of_row(self.state.stained, self.walk_row) | t.dirties),
             self.inject_stained.eq(self.state.of_row(self.state.stained, self.inject_row)),
-            self.space.eq(wb.space),
+            self.space.eq(len(self.occupied) if through else wb.space),
             self.occupied.eq(wb.occupied),
             self.wb_done.eq(wb.done),
             self.wb_done.line.eq(wb.failed_line),
@@ -312,6 +326,7 @@ class DCacheCore(wiring.Component):
             ]
             snooped = add_snooping(m, u, snooping)
             m.d.comb += [
+                snoop_waits.eq(snooped.waits & (g.set_of(snooping.aux.line) == p.index)),
                 merge.eq(snooped.merge),
                 gone.eq(snooped.gone),
                 snoop_done.eq(snooped.done),
@@ -320,6 +335,9 @@ class DCacheCore(wiring.Component):
             ]
 
         # --- first stage
+        read = Signal(data.StructLayout({"valid": 1, "index": g.index_bits, "word": g.word_bits, "way": g.ways}))
+        if not through:  # else no line ever leaves for memory
+            m.d.comb += read.eq(wb.read)
         grant = add_first_stage(
             m,
             p,
@@ -330,21 +348,22 @@ class DCacheCore(wiring.Component):
             agents=agents,
             walk_way=self.walk_way,
             finishing=finishing,
-            read=wb.read,
+            read=read,
             store_now=store_now,
         )
-        reads_bank, reads_way = Signal(max(g.bank_bits, 1)), Signal(g.ways)
-        m.d.sync += [reads_bank.eq(g.bank_of(wb.read.word)), reads_way.eq(Mux(grant, wb.read.way, 0))]
-        m.d.comb += [
-            wb.read_grant.eq(grant),
-            wb.read_data.eq(
-                pick(
-                    reads_way,
-                    [data.ArrayLayout(g.data_width, g.banks)(Cat(*arrays.words[w]))[reads_bank] for w in range(g.ways)],
-                )
-                | Mux(wb.direct.ready, q.data, 0)
-            ),
-        ]
+        if not through:
+            reads_bank, reads_way = Signal(max(g.bank_bits, 1)), Signal(g.ways)
+            m.d.sync += [reads_bank.eq(g.bank_of(read.word)), reads_way.eq(Mux(grant, read.way, 0))]
+            m.d.comb += [
+                wb.read_grant.eq(grant),
+                wb.read_data.eq(
+                    pick(
+                        reads_way,
+                        [data.ArrayLayout(g.data_width, g.banks)(Cat(*arrays.words[w]))[reads_bank] for w in range(g.ways)],
+                    )
+                    | Mux(wb.direct.ready, q.data, 0)
+                ),
+            ]
 
         add_records(
             m,
@@ -357,6 +376,7 @@ class DCacheCore(wiring.Component):
                 head_primary=queue.head_primary,
                 by_head=a.head_done | ((h.served | h.fails) & self.cpu.rsp.ready),
                 by_q=p.from_q & (a.load_hit | a.store_hit),
+                missed=~f.hit if through else Const(0),
                 failed=h.fails,
                 loaded=Mux(h.served, beat.data, a.word),
                 head_data=queue.head_data,

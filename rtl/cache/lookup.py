@@ -15,6 +15,7 @@ from .native import AuxOp, Geometry
 from .onehot import lowest
 from .pipeline import Pipeline
 from .replacement import Replacement
+from .storequeue import StoreQueue
 from .uncached import UncachedUnit
 from .writeback import WriteBackBuffer
 
@@ -33,9 +34,14 @@ class Units:
     state: LineState
     policy: Replacement
     fills: FillUnit
-    wb: WriteBackBuffer
+    wb: WriteBackBuffer | StoreQueue
     queue: CompletionQueue
     uncached: UncachedUnit
+
+    @property
+    def through(self) -> bool:
+        """Is it a write-through cache?"""
+        return self.config.dcache.write_through
 
 
 class Found:
@@ -67,7 +73,7 @@ def is_op(op: Value, *ops: AuxOp) -> Value:
 def add_lookup(m: Module, u: Units, *, blocked: Value, blocked_line: Value) -> Found:
     """Compares the line in the second stage with everything that may hold it. ``blocked``: ``blocked_line``'s set is refused."""
     g, p, third = u.g, u.p, u.p.third
-    slots, entries = [u.fills.slots[n] for n in range(u.fills.count)], u.config.dcache.write_buffer_lines
+    slots, entries = [u.fills.slots[n] for n in range(u.fills.count)], u.config.dcache.write_entries
     f = Found(g, u.fills.count, entries)
     valid, dirty = u.state.lookup(m, p.index)
     same_index = Signal(name="third_has_set")
@@ -81,7 +87,7 @@ def add_lookup(m: Module, u: Units, *, blocked: Value, blocked_line: Value) -> F
         f.blocked.eq(blocked & (g.set_of(blocked_line) == p.index)),
         f.valid.eq(valid),
         # The dirty bit of a store is written one cycle after its bytes.
-        f.dirty.eq(dirty | Mux(f.set_stored, third.hits, 0)),
+        f.dirty.eq(dirty | Mux(same_index & third.dirties, third.hits, 0)),
         f.hits.eq(Cat(valid[w] & (u.arrays.tags[w] == p.tag) for w in range(g.ways))),
         f.hit.eq(f.hits.any()),
         slot_set.eq(Cat(g.set_of(slot.line) == p.index for slot in slots)),
@@ -94,7 +100,7 @@ def add_lookup(m: Module, u: Units, *, blocked: Value, blocked_line: Value) -> F
     m.d.comb += [
         buffered_set.eq(Cat(g.set_of(u.wb.lines[n]) == p.index for n in range(entries))),
         f.set_buffered.eq(buffered_set & u.wb.occupied),
-        f.set_unread.eq(buffered_set & u.wb.unread),
+        f.set_unread.eq(0 if u.through else buffered_set & u.wb.unread),
         f.in_buffer.eq(f.set_buffered & Cat(u.wb.lines[n][g.index_bits :] == p.tag for n in range(entries))),
     ]
     return f
@@ -118,6 +124,7 @@ def hand_over(m: Module, u: Units, f: Found, *, undecided: Value, head: Value, f
     refused, found, chosen = Signal(name="refused"), Signal(g.ways, name="found_ways"), Signal(g.ways, name="chosen_ways")
     walk_line, covered = Signal(g.line_bits), Signal(name="covered")
     acts, misses, drops = Signal(name="acts"), Signal(name="misses"), Signal(name="drops")
+    old_stores = p.from_old & p.old_stores  # write-through: without its line it is performed all the same
     moves = is_op(p.op, AuxOp.INSTALL, AuxOp.SNOOP_READ, AuxOp.SNOOP_WRITE)
     m.d.comb += [
         drops.eq((walking & walk.op[1]) | evicts),
@@ -157,10 +164,12 @@ def hand_over(m: Module, u: Units, f: Found, *, undecided: Value, head: Value, f
         t.found_dirty.eq((found & f.dirty).any()),
         *[t.tags[w].eq(u.arrays.tags[w]) for w in ways],
         t.joins.eq(f.same_line),
-        t.wants.eq(misses & ~f.hit & ~f.same_set.any() & ~f.in_buffer.any() & ~f.set_unread.any()),
+        t.wants.eq(misses & ~old_stores & ~f.hit & ~f.same_set.any() & ~f.in_buffer.any() & ~f.set_unread.any()),
         t.acts.eq(acts),
         t.cleans.eq((walking & walk.op[0]) | evicts | (p.op == AuxOp.CLEAN_LINE)),
         t.drops.eq(drops),
         t.in_buffer.eq(f.in_buffer.any()),
         t.set_buffered.eq(f.set_buffered.any()),
     ]
+    if u.through:
+        m.d.sync += t.passes.eq(~f.hit & (old_stores | (follower & ~p.from_old)))

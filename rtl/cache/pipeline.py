@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from amaranth import Module, Mux, Signal
+from amaranth import Const, Module, Mux, Signal
 from amaranth.lib import data
 
 from .arrays import Arrays
@@ -24,7 +24,7 @@ class ThirdStage:
     lines the set holds ``moves`` them.
     """
 
-    def __init__(self, g: Geometry, *, agents: int, slots: int):
+    def __init__(self, g: Geometry, *, agents: int, slots: int, through: bool):
         def register(name: str, shape) -> Signal:
             return Signal(shape, name=f"third_{name}")
 
@@ -32,6 +32,8 @@ class ThirdStage:
         self.op, self.who = register("op", AuxOp), register("who", agents)
         self.slot = register("slot", slots)  # of INSTALL
         self.follower, self.of_q, self.stored = register("follower", 1), register("of_q", 1), register("stored", 1)
+        #: A store made its line dirty. The undecided access, or the follower, is a store that found no line (write-through).
+        self.dirties, self.passes = (Const(0), register("passes", 1)) if through else (self.stored, Const(0))
         self.undecided, self.head = register("undecided", 1), register("head", 1)
         self.slow, self.moves = register("slow", 1), register("moves", 1)
         self.refused, self.killed = register("refused", 1), register("killed", 1)
@@ -56,7 +58,7 @@ class Pipeline:
     ``op`` of the agent ``who``.
     """
 
-    def __init__(self, g: Geometry, *, meta_width: int, agents: int, slots: int):
+    def __init__(self, g: Geometry, *, meta_width: int, agents: int, slots: int, through: bool):
         self.q = Signal(
             data.StructLayout(
                 {
@@ -91,7 +93,8 @@ class Pipeline:
         self.undecided = Signal(name="undecided")
         self.old_line, self.old_word = Signal(g.line_bits, name="old_line"), Signal(g.word_bits, name="old_word")
         self.old_tag, self.old_at = Signal(16, name="old_tag"), Signal(range(CompletionQueue.DEPTH), name="old_at")
-        self.third = ThirdStage(g, agents=agents, slots=slots)
+        self.old_stores = Signal(name="old_stores") if through else Const(0)  # it is a store (write-through)
+        self.third = ThirdStage(g, agents=agents, slots=slots, through=through)
 
         self.index, self.tag = self.line[: g.index_bits], self.line[g.index_bits :]
 

@@ -31,6 +31,7 @@ class CoreView:
     head_primary: ValueLike
     by_head: ValueLike
     by_q: ValueLike
+    missed: ValueLike
     failed: ValueLike
     loaded: ValueLike
     head_data: ValueLike
@@ -81,7 +82,7 @@ def add_records(m: Module, v: CoreView) -> None:
             p.record.flags.eq(Cat(v.failed, ~v.head_primary)),
         ]
     with m.Elif(v.by_q):
-        m.d.comb += [p.record.kind.eq(Mux(q.we, Kind.STORE, Kind.LOAD)), p.record.flags.eq(1 << 1)]
+        m.d.comb += [p.record.kind.eq(Mux(q.we, Kind.STORE, Kind.LOAD)), p.record.flags.eq(Cat(Const(0, 1), ~v.missed))]
     with m.Elif(v.uncached_done):
         m.d.comb += [
             p.record.kind.eq(Mux(q.we, Kind.UNCACHED_STORE_DONE, Kind.UNCACHED_LOAD)),

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Const, Module, Mux, Signal
 
 from .coherent import SnoopPort
 from .fill import pick
@@ -16,13 +16,15 @@ __all__ = ["Snooped", "add_snooping"]
 @dataclass(frozen=True, kw_only=True)
 class Snooped:
     """The snoop in the third stage: ``done``; ``dirty``, ``dropped``: a dirty copy was found, a clean one is dropped;
-    ``merge``: its bytes are written to the dirty line; ``gone``: the ways it drops."""
+    ``merge``: its bytes are written to the dirty line; ``gone``: the ways it drops. ``waits``: it has found a queued
+    store to its line, and comes again."""
 
     done: Signal
     dirty: Signal
     dropped: Signal
     merge: Signal
     gone: Signal
+    waits: Signal
 
 
 def add_snooping(m: Module, u: Units, port: SnoopPort) -> Snooped:
@@ -35,26 +37,33 @@ def add_snooping(m: Module, u: Units, port: SnoopPort) -> Snooped:
         dropped=Signal(name="snoop_dropped"),
         merge=Signal(name="snoop_merge"),
         gone=Signal(g.ways, name="snoop_gone"),
+        waits=Signal(name="snoop_waits"),
     )
     is_write = t.op == AuxOp.SNOOP_WRITE
     words = [Signal(g.line_bytes * 8, name=f"third_words_{w}") for w in ways]
     m.d.sync += [words[w].eq(Cat(*u.arrays.words[w])) for w in ways]
-    buffered = Signal(u.config.dcache.write_buffer_lines, name="snoop_buffered")
+    buffered = Signal(u.config.dcache.write_entries, name="snoop_buffered")
     in_slot = Signal(fills.count, name="snoop_in_slot")
     array_dirty = (t.hits & t.dirty).any()
+    forwards, buffered_data = Const(0), Const(0)  # out of the buffer; of a store there are only some bytes
+    if u.through:
+        with m.If(is_op(t.op, AuxOp.SNOOP_READ, AuxOp.SNOOP_WRITE)):
+            m.d.sync += s.waits.eq(~s.done)
+    else:
+        forwards, buffered_data = wb.peek_ready, wb.peek_data
+        m.d.comb += wb.peek_index.eq(sum(Mux(buffered[n], n, 0) for n in range(1, len(buffered))) if len(buffered) > 1 else 0)
     m.d.comb += [
         buffered.eq(wb.match(t.line)),
         in_slot.eq(t.joins & fills.filling & ~fills.dropped),
-        wb.peek_index.eq(sum(Mux(buffered[n], n, 0) for n in range(1, len(buffered))) if len(buffered) > 1 else 0),
         # A write must not be overtaken by an older write-back of its line; a read needs all its words.
-        s.done.eq(~t.killed & (((t.op == AuxOp.SNOOP_READ) & (wb.peek_ready | ~buffered.any())) | (is_write & ~buffered.any()))),
+        s.done.eq(~t.killed & (((t.op == AuxOp.SNOOP_READ) & (forwards | ~buffered.any())) | (is_write & ~buffered.any()))),
         s.dirty.eq(array_dirty | buffered.any()),
         s.dropped.eq(is_write & ((t.hits & ~t.dirty).any() | in_slot.any())),
         s.merge.eq(is_write & s.done & array_dirty),
         s.gone.eq(Mux(is_write & s.done, t.hits & ~t.dirty, 0)),
         fills.drop.eq(Mux(is_write & s.done, in_slot, 0)),
         port.dirty.eq(s.dirty),
-        port.data.eq(Mux(array_dirty, pick(t.hits, words), wb.peek_data)),
+        port.data.eq(Mux(array_dirty, pick(t.hits, words), buffered_data)),
         port.aux.done.eq(s.done),
         port.aux.retry.eq(is_op(t.op, AuxOp.SNOOP_READ, AuxOp.SNOOP_WRITE) & ~s.done),
     ]

@@ -52,7 +52,8 @@ class MaintenanceWalker(wiring.Component):
     def __init__(self, *, config: SocConfig):
         g = self._g = Geometry(config)
         self._unification = config.faults.maintenance_point_of_unification
-        entries = config.dcache.write_buffer_lines
+        self._never_dirty = config.dcache.write_through
+        entries = config.dcache.write_entries
         super().__init__(
             {
                 "maint": In(DCacheMaintSignature()),
@@ -212,6 +213,9 @@ class MaintenanceWalker(wiring.Component):
                         Mux(request.all | request.many, State.PLACES, State.LINES),
                     )
                 )
+                if self._never_dirty:  # a clean has nothing to look for
+                    with m.If(request.op == MaintOp.CLEAN):
+                        m.d.sync += state.eq(State.DRAIN)
 
         # --- reports. The window is aligned, so a line's address needs no sum, and the line behind the last one another constant.
         size_bits = g.window_bits - g.offset_bits

@@ -239,6 +239,7 @@ class RegisterBank(wiring.Component):
             sys.features_cut_through.eq(config.dma.cut_through),
             sys.features_partial_clean.eq(config.dcache.partial_lines == "clean"),
             sys.features_system_channels.eq(config.dma.system_channels),
+            sys.features_write_through.eq(config.dcache.write_through),
             sys.features_data_bytes.eq(config.data_bytes),
             sys.features_line_bytes.eq(config.dcache.line_bytes),
             sys.features_chunk_bytes.eq(config.dma.chunk_bytes),

@@ -2,7 +2,8 @@
 """The D-cache: array, fills in flight, write-back buffer, snoops.
 
 A line's bytes are followed through four places: memory -> fill buffer (beats as they are read, stores merged on top) -> array
--> write-back buffer -> memory. The probe says when a line moves; what it carries is computed here.
+-> write-back buffer -> memory. The probe says when a line moves; what it carries is computed here. With write-through stores no
+line is dirty: their bytes go to memory beside the array (:mod:`.stores`).
 """
 
 from rtl.probe import Cause, Source
@@ -10,6 +11,7 @@ from sim.record import Event
 
 from .context import Context
 from .lines import Command, Fill, Line, WriteBack
+from .stores import StoreModel
 
 __all__ = ["DCacheModel"]
 
@@ -20,6 +22,7 @@ class DCacheModel:
     def __init__(self, context: Context):
         self.c = context
         self.config = context.config.dcache
+        self.stores = StoreModel(context)
         self.lines: dict[int, Line] = {}
         self.fills: dict[int, Fill] = {}
         self.dropped: dict[int, list[Fill]] = {}  # dropped before all beats had come
@@ -127,6 +130,9 @@ class DCacheModel:
         line = self.lines.get(addr & c.line_mask)
         beat = (addr & ~c.line_mask) >> c.beat_shift
         mask = c.masks[aux]
+        if self.config.write_through:
+            self._store_through(event, line, beat, mask)
+            return
         if line is None or flags & 1:
             fill = self._accessible(event, "store")
             if fill is None:
@@ -139,6 +145,19 @@ class DCacheModel:
         line.data[beat] = line.data[beat] & ~mask | data & mask
         if not line.dirty:
             line.dirty, line.dirty_since = True, c.seq
+
+    def _store_through(self, event: Event, line: Line | None, beat: int, mask: int) -> None:
+        """A store into the line, if it is present, and into the queue; whether that is a hit is not this model's affair."""
+        c = self.c
+        what = f"D-cache line {event.addr & c.line_mask:#010x}: store at {event.addr:#010x}"
+        if event.flags & 1:
+            c.report(event, f"{what} answered an error although it is posted", event.addr)
+            return
+        self.stores.push(event)
+        if line is not None:
+            line.data[beat] = line.data[beat] & ~mask | event.data & mask
+        elif event.addr & c.line_mask in self.fills:
+            c.report(event, f"{what} while the line is being filled, which may miss it", event.addr)
 
     # --- d_fill
     def fill_request(self, event: Event) -> None:
@@ -157,6 +176,7 @@ class DCacheModel:
                 c.report(event, f"{what} by the prefetcher, which the registers do not allow for this line", line)
         elif cause != Cause.DEMAND:
             c.report(event, f"{what} by cause {cause}, which never fills", line)
+        self.stores.passed(event, line, "fill requested")
         self.failed.discard(line)
         self.requested.add(line)
         self.fills[line] = Fill(c.line_beats, cause, c.seq)
@@ -323,6 +343,8 @@ class DCacheModel:
     # --- d_wb and its beats
     def write_back_beat(self, event: Event, addr: int, error: bool) -> tuple[int, int] | None:
         c = self.c
+        if self.config.write_through:
+            return self.stores.beat(event, addr, error)
         address = addr & c.line_mask
         beat = (addr & ~c.line_mask) >> c.beat_shift
         for entry in self.write_backs.get(address, ()):
@@ -336,6 +358,9 @@ class DCacheModel:
 
     def write_back_done(self, event: Event) -> None:
         c = self.c
+        if self.config.write_through:
+            self.stores.done(event)
+            return
         address = event.addr
         entries = self.write_backs.get(address)
         what = f"D-cache line {address:#010x}: write-back answered"
@@ -384,6 +409,7 @@ class DCacheModel:
         if not c.config.coherent:
             c.report(event, f"D-cache line {event.addr:#010x}: snooped on a platform without coherency", event.addr)
             return
+        self.stores.passed(event, event.addr, "snooped")
         words = self.newest(event.addr)
         self._hit(event, words)
         if words is None and event.flags & 1:
@@ -407,6 +433,7 @@ class DCacheModel:
         if not c.config.coherent:
             c.report(event, f"{what} on a platform without coherency", address)
             return
+        self.stores.passed(event, address, "DMA write snooped")
         beats = c.dma.snooped_write(event)
         line, fill = self.lines.get(address), self.fills.get(address)
         words = self.newest(address)
@@ -468,4 +495,4 @@ class DCacheModel:
             for address, entries in self.write_backs.items():
                 if covers(address) and any(entry.dirty_since < begin for entry in entries):
                     found.append((address, "has a write-back that memory has not answered"))
-        return sorted(found)
+        return sorted(found + self.stores.unfinished(command))

@@ -27,6 +27,7 @@ class _Running:
     __slots__ = (
         "aborted",
         "begin",
+        "begin_cycle",
         "edges",
         "error",
         "first",
@@ -40,8 +41,8 @@ class _Running:
         "target",
     )
 
-    def __init__(self, op: int, scope: int, target: int, begin: int):
-        self.op, self.scope, self.target, self.begin = op, scope, target, begin
+    def __init__(self, op: int, scope: int, target: int, begin: int, begin_cycle: int):
+        self.op, self.scope, self.target, self.begin, self.begin_cycle = op, scope, target, begin, begin_cycle
         self.first, self.last, self.limit = 0, 0xFFFF_FFFF, 0xFFFF_FFFF
         self.edges: frozenset[int] = frozenset()
         self.aborted = self.may_error = self.must_error = self.ordered = False
@@ -96,7 +97,7 @@ class MaintenanceModel:
                 event, "maintenance: the command began with other values", event.addr, names.format(*asked), names.format(*got)
             )
         op, scope, target, start, length, _ = asked
-        run = self.running = _Running(op, scope, target, c.seq)
+        run = self.running = _Running(op, scope, target, c.seq, event.cycle)
         if scope == MaintScope.LINE:
             run.first = run.last = run.limit = start & c.line_mask
         elif scope == MaintScope.RANGE:
@@ -186,6 +187,14 @@ class MaintenanceModel:
             run.may_error = True
             own = cause == Cause.MAINTENANCE and run.covers(line) and bool(run.op_on(line) & MaintOp.CLEAN)
             run.must_error |= own and not self.c.config.faults.maintenance_point_of_unification
+
+    def store_error(self, event: Event, since: int) -> None:
+        """A store through a write-through cache was answered with a bus error; ``since``: its event number."""
+        run = self.running
+        if run and run.target & _D:
+            run.may_error = True
+            waited = since < run.begin and run.covers(event.addr) and event.cycle > run.begin_cycle + _STROBE
+            run.must_error |= waited and not self.c.config.faults.maintenance_point_of_unification
 
     def outstanding(self, report: Callable[..., None]) -> None:
         """Duties at the end of a run."""

@@ -144,6 +144,7 @@ class RegisterModel:
         _, _, flags, _, addr, aux, data = event
         c = self.c
         what = f"uncached load at {addr:#010x}"
+        c.dcache.stores.overtaken(event, what)
         error = bool(flags & 1)
         if c.in_memory(addr):
             if not self._memory_reads:
@@ -170,6 +171,7 @@ class RegisterModel:
             c.report(event, f"{what} outside the map answered okay", addr)
 
     def uncached_store(self, event: Event) -> None:
+        self.c.dcache.stores.overtaken(event, f"uncached store at {event.addr:#010x}")
         store = _Store(event)
         self._stores.append(store)
         if self.c.in_memory(event.addr):

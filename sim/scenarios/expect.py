@@ -152,7 +152,10 @@ class Expectation:
     def of(cls, setting: Setting) -> "Expectation":
         """Resolves the scenario's corruption; later entries win where places overlap. Empty places vanish."""
         marks: list[tuple[str, str] | None] = [None] * setting.size
+        through = setting.config.dcache.write_through
         for corruption in setting.scenario.corruption:
+            if corruption.dirty and through:
+                continue
             for start, end in PLACES[corruption.where](setting):
                 for position in range(max(start, 0), min(end, setting.size)):
                     marks[position] = (corruption.value, corruption.why)

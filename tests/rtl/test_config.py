@@ -43,6 +43,11 @@ def test_defaults_are_legal_and_derive_their_widths():
             {"icache": CacheConfig(partial_lines="clean")},
             "icache.partial_lines must be 'drop': its lines are never dirty, not 'clean'",
         ),
+        ({"dcache": CacheConfig(write_policy="around")}, "dcache.write_policy must be one of 'back', 'through', not 'around'"),
+        (
+            {"icache": CacheConfig(write_policy="through")},
+            "icache.write_policy must be 'back': nothing is stored in it, not 'through'",
+        ),
         (
             {"icache": CacheConfig(line_bytes=64)},
             "icache.line_bytes must equal dcache.line_bytes (32), not 64",

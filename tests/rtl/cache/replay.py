@@ -20,6 +20,9 @@ class Replay:
         self.ways: dict[tuple[int, int], int] = {}
         self.fills: dict[int, dict] = {}
         self.buffer: dict[int, list[bytearray]] = {}
+        self.through = config.dcache.write_through
+        self.queue: list[tuple[int, int, int]] = []  # write-through: address, data, strobes of stores not in memory yet
+        self.unanswered: list[int] = []  # and of those that are, but not answered
         self.snooped: list[tuple[int, int, int]] = []  # address, data, strobes of snooped writes in order, by the bench
         self.problems: list[str] = []
         self.pending: list[tuple] = []
@@ -59,8 +62,16 @@ class Replay:
         fill["bytes"][offset : offset + self.beat] = self.memory[at : at + self.beat]
         assert line not in self.buffer, "the line is in the write-back buffer"
 
+    def _bytes(self, word, strobes):
+        return [word >> 8 * n & 0xFF for n in range(self.beat) if strobes >> n & 1]
+
     def mem_write(self, addr, aux, data, flags, tag):
-        if aux & 0xF == Source.D_WRITEBACK:
+        if aux & 0xF == Source.D_WRITEBACK and self.through:
+            want, word, strobes = self.queue.pop(0)
+            assert (addr, aux >> 8) == (want, strobes), f"must be the oldest store, {want:#x} strobes {strobes:#x}"
+            assert self._bytes(data, strobes) == self._bytes(word, strobes), f"must be {word:#x}"
+            self.unanswered.append(addr)
+        elif aux & 0xF == Source.D_WRITEBACK:
             line, offset = self._split(addr)
             want = self.buffer[line][0][offset : offset + self.beat]
             assert data.to_bytes(self.beat, "little") == want, f"must write {want.hex()}"
@@ -72,6 +83,7 @@ class Replay:
     def fill_request(self, addr, aux, data, flags, tag):
         assert addr % self.line == 0 and self.base <= addr < self.base + self.config.memory.size, "not a line"
         assert addr not in self.lines and addr not in self.fills, "already there"
+        assert not self.stores_to(addr), "a store to it is under way"
         self.fills[addr] = {"bytes": bytearray(self.line), "have": set(), "error": False, "drop": False}
 
     def fill_install(self, addr, aux, data, flags, tag):
@@ -117,7 +129,14 @@ class Replay:
         self._leave(addr)
         self.dirty.discard(addr)
 
+    def stores_to(self, line):
+        """Stores to the line that memory has not answered."""
+        return [a for a in [a for a, _, _ in self.queue] + self.unanswered if self._split(a)[0] == line]
+
     def wb_done(self, addr, aux, data, flags, tag):
+        if self.through:
+            assert addr == self._split(self.unanswered.pop(0))[0], "not the line of the oldest store"
+            return
         self.buffer[addr].pop(0)
         if not self.buffer[addr]:
             del self.buffer[addr]
@@ -140,16 +159,22 @@ class Replay:
     def store(self, addr, aux, data, flags, tag):
         line, offset = self._split(addr)
         if flags & 1:
-            assert line not in self.lines, "error on a valid line"
+            assert line not in self.lines and not self.through, "error on a valid line"
+            return
+        if self.through:
+            self.queue.append((addr, data, aux))
+            assert line not in self.fills, "the line is being filled"
+            if line in self.lines:
+                self._merge(self.lines[line], offset, data, aux)
             return
         self._merge(self.lines[line], offset, data, aux)
         self.dirty.add(line)
 
     def uncached_load(self, **fields):
-        pass
+        assert not self.queue and not self.unanswered, "older stores are under way"
 
     def uncached_store(self, **fields):
-        pass
+        assert not self.queue and not self.unanswered, "older stores are under way"
 
     def uncached_store_done(self, **fields):
         pass
@@ -157,6 +182,7 @@ class Replay:
     # snoops
     def _dirty_hit(self, addr, flags):
         assert bool(flags & 1) == (addr in self.dirty or addr in self.buffer), "dirty hit"
+        assert not self.stores_to(addr), "a store to it is under way"
 
     def snoop_read(self, addr, aux, data, flags, tag):
         self._dirty_hit(addr, flags)
