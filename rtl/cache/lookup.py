@@ -51,8 +51,8 @@ class Found:
         self.valid, self.dirty, self.hits, self.hit = Signal(g.ways), Signal(g.ways), Signal(g.ways), Signal(name="hit")
         #: Slots that fill its set, and its line.
         self.same_set, self.same_line = Signal(slots, name="same_set"), Signal(slots, name="same_line")
-        #: Accesses are parked on a fill of its line that has ended.
-        self.awaited = Signal(name="awaited")
+        #: Accesses are parked on a fill of its line that has ended; of a line of its set.
+        self.awaited, self.set_awaited = Signal(name="awaited"), Signal(name="set_awaited")
         #: Write-back entries: of its line, of its set, of its set and not read yet.
         self.in_buffer = Signal(entries, name="in_buffer")
         self.set_buffered = Signal(entries, name="set_buffered")
@@ -95,6 +95,7 @@ def add_lookup(m: Module, u: Units, *, blocked: Value, blocked_line: Value) -> F
         f.same_set.eq(slot_set & u.fills.filling),
         f.same_line.eq(slot_line & u.fills.filling),
         f.awaited.eq((slot_line & u.fills.held & ~u.fills.filling).any()),
+        f.set_awaited.eq((slot_set & u.fills.held & ~u.fills.filling).any()),
     ]
     buffered_set = Signal(entries)
     m.d.comb += [
@@ -164,7 +165,10 @@ def hand_over(m: Module, u: Units, f: Found, *, undecided: Value, head: Value, f
         t.found_dirty.eq((found & f.dirty).any()),
         *[t.tags[w].eq(u.arrays.tags[w]) for w in ways],
         t.joins.eq(f.same_line),
-        t.wants.eq(misses & ~old_stores & ~f.hit & ~f.same_set.any() & ~f.in_buffer.any() & ~f.set_unread.any()),
+        # A younger miss must not take a line away from the accesses that are parked on it: it would be fetched once more.
+        t.wants.eq(
+            misses & ~old_stores & ~f.hit & ~f.same_set.any() & (~f.set_awaited | head) & ~f.in_buffer.any() & ~f.set_unread.any()
+        ),
         t.acts.eq(acts),
         t.cleans.eq((walking & walk.op[0]) | evicts | (p.op == AuxOp.CLEAN_LINE)),
         t.drops.eq(drops),
