@@ -82,9 +82,11 @@ class CompletionQueue(wiring.Component):
             put[name], get[name] = memory.write_port(), memory.read_port(domain="comb")
             m.d.comb += [put[name].addr.eq(self.tail_at), get[name].addr.eq(self.head_at)]
         level = Signal(range(self.DEPTH + 1))
-        after = Signal(range(self.DEPTH + 1))
-        m.d.comb += after.eq(level + self.push - self.pop)
-        m.d.sync += [level.eq(after), self.empty.eq(after == 0), self.full.eq(after == self.DEPTH), self.single.eq(after == 1)]
+        # What the level will be is prepared for both cases: push and pop are known late.
+        with m.If(self.push & ~self.pop):
+            m.d.sync += [level.eq(level + 1), self.empty.eq(0), self.single.eq(level == 0), self.full.eq(level == self.DEPTH - 1)]
+        with m.If(self.pop & ~self.push):
+            m.d.sync += [level.eq(level - 1), self.empty.eq(level == 1), self.single.eq(level == 2), self.full.eq(0)]
         with m.If(self.push):
             m.d.sync += self.tail_at.eq(self.tail_at + 1)
         with m.If(self.pop):
