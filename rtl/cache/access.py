@@ -8,7 +8,6 @@ from amaranth.lib import data
 
 from ..axi.bus import Resp
 from ..probe import Cause
-from .fill import pick
 from .lookup import Found, Units
 
 __all__ = ["Access", "HeadOfQueue", "add_access", "add_head"]
@@ -84,6 +83,7 @@ def add_access(
     f: Found,
     h: HeadOfQueue,
     *,
+    bank_words: list[Signal],
     alone: Value,
     merges: Value,
     store_free: Value,
@@ -97,13 +97,13 @@ def add_access(
 
     Parameters
     ----------
+    bank_words : per bank, the word of the way that was hit, if the access reads the bank.
     merges : a snooped write may be written to the array in this cycle.
     alone : an access of the queue waits for no fill: what is behind waits until it was answered.
     store_free, alias_clear : coherency: the invalidation of the I-cache that a store (an uncached one) owes can be noted.
     snoop_waits : write-through: a snoop of this set waits until no store to its line is queued.
     """
     g, p, t, q, queue, fills, uncached = u.g, u.p, u.p.third, u.p.q, u.queue, u.fills, u.uncached
-    ways, banks = range(g.ways), range(g.banks)
     head, beat, rsp = queue.head, fills.beat, u.core.cpu.rsp
     we, store_data, store_strb = (
         Signal(name="we"),
@@ -165,9 +165,7 @@ def add_access(
             push.strb.eq(store_strb),
         ]
 
-    # --- the word: per bank one of the ways, and one of the banks
     word = Signal(g.data_width, name="hit_word")
-    bank_words = [pick(f.hits, [u.arrays.words[w][b] for w in ways]) for b in banks]
     m.d.comb += word.eq(data.ArrayLayout(g.data_width, g.banks)(Cat(*bank_words))[g.bank_of(p.word)])
 
     # --- uncached
@@ -203,12 +201,12 @@ def add_access(
         rsp.payload.meta.eq(Mux(queue.empty, q.meta, head.meta)),
         rsp.payload.resp.eq(Mux(uncached.done, uncached.resp, Mux(h.fails, Resp.SLVERR, Resp.OKAY))),
     ]
-    with m.If(uncached.done | h.served):
-        m.d.comb += rsp.payload.data.eq(uncached.data)
-    with m.Elif(~queue.empty & (~head.parked | h.settled)):
-        m.d.comb += rsp.payload.data.eq(queue.head_data)
-    with m.Else():
-        m.d.comb += rsp.payload.data.eq(word)
+    # The word comes late from the array: everything else has been chosen by then.
+    kept = Signal(name="head_is_kept")
+    m.d.comb += [
+        kept.eq(~queue.empty & (~head.parked | h.settled)),
+        rsp.payload.data.eq(Mux(kept | uncached.done | h.served, Mux(kept, queue.head_data, uncached.data), word)),
+    ]
     with m.If(queue.settle):
         m.d.sync += h.settled.eq(1)
     with m.If(queue.pop):

@@ -231,11 +231,24 @@ class DCacheCore(wiring.Component):
         h = add_head(m, u, snoop_writes=snoop_writes)
         lone = Signal()  # an access of the queue waits for no fill
         store_free, alias_clear, snoop_waits = Signal(init=1), Signal(init=1), Signal()
+        # --- words that were read: of each bank one way's, for the access in the second stage or for the write-back buffer
+        reads, reads_way = Signal(g.banks), Signal(g.ways)  # by the buffer, in the cycle before
+        bank_words = [Signal(g.data_width, name=f"bank_word_{b}") for b in range(g.banks)]
+        for b in range(g.banks):
+            chosen = Signal(g.ways, name=f"bank_ways_{b}")
+            m.d.comb += [
+                chosen.eq(Mux(reads[b], reads_way, f.hits)),
+                bank_words[b].eq(pick(chosen, [arrays.words[w][b] for w in range(g.ways)])),
+            ]
+        if not through:
+            # An uncached write takes the same way to the bus.
+            m.d.comb += wb.read_data.eq(pick(reads, bank_words) | Mux(wb.direct.ready, q.data, 0))
         a = add_access(
             m,
             u,
             f,
             h,
+            bank_words=bank_words,
             alone=lone,
             merges=snoop_writes,
             store_free=store_free,
@@ -351,19 +364,12 @@ class DCacheCore(wiring.Component):
             read=read,
             store_now=store_now,
         )
+        m.d.sync += [
+            reads.eq(Cat(grant & (g.bank_of(read.word) == b) for b in range(g.banks))),
+            reads_way.eq(read.way),
+        ]
         if not through:
-            reads_bank, reads_way = Signal(max(g.bank_bits, 1)), Signal(g.ways)
-            m.d.sync += [reads_bank.eq(g.bank_of(read.word)), reads_way.eq(Mux(grant, read.way, 0))]
-            m.d.comb += [
-                wb.read_grant.eq(grant),
-                wb.read_data.eq(
-                    pick(
-                        reads_way,
-                        [data.ArrayLayout(g.data_width, g.banks)(Cat(*arrays.words[w]))[reads_bank] for w in range(g.ways)],
-                    )
-                    | Mux(wb.direct.ready, q.data, 0)
-                ),
-            ]
+            m.d.comb += wb.read_grant.eq(grant)
 
         add_records(
             m,
