@@ -9,6 +9,7 @@ from amaranth.lib import data
 from ..axi.bus import Resp
 from ..probe import Cause
 from .lookup import Found, Units
+from .native import AuxOp
 
 __all__ = ["Access", "HeadOfQueue", "add_access", "add_head"]
 
@@ -71,8 +72,17 @@ def add_head(m: Module, u: Units, *, snoop_writes: Signal) -> HeadOfQueue:
     m.d.comb += asks.eq(h.waits & ~(slots & filling).any() & ~h.fails & ~p.ask_head & ~p.from_head & ~p.third.head)
     m.d.sync += [
         p.ask_head.eq((p.ask_head & ~p.head_granted) | asks),
-        # Not together with the head: an undecided access that waits for a slot would refuse it, if their sets are the same.
-        p.ask_old.eq(p.undecided & ~p.third.undecided & ~p.from_old & ~p.old_granted & ~asks & ~p.ask_head),
+        # Only if there is, or may be soon, a slot for it: what is in the third stage refuses lookups of its set, and a slot may
+        # become free by the lookup of the head alone.
+        p.ask_old.eq(
+            p.undecided
+            & ~p.third.undecided
+            & ~p.from_old
+            & ~p.old_granted
+            & ~asks
+            & ~p.ask_head
+            & (fills.free | (p.op == AuxOp.INSTALL))
+        ),
     ]
     return h
 

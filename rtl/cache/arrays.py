@@ -13,15 +13,19 @@ class Arrays:
     """Tags and words of all ways; a helper that adds its logic to the owner's module, so that names stay flat there.
 
     ``tag_<w>`` has a row per set. ``data_<w>_<b>`` holds the words whose number is ``b`` modulo the number of banks: row
-    ``set * (words / banks) + word / banks``. All are read synchronously and without transparency: a read in the
-    cycle of a write sees the old word. Each bank is read at one place per cycle, and one place is written per cycle.
+    ``set * (words / banks) + word / banks``. All are read synchronously. A read in the cycle of a write of the same row sees the
+    old tag, and any word at all (``no_rw_check`` keeps synthesis from adding logic for it): nobody uses such a word. The access
+    behind a store is refused if it loads that word, a beat goes to a line that is not valid, and the place of a line that is
+    leaving does not change. Each bank is read at one place per cycle, and one place is written per cycle.
     """
 
     def __init__(self, g: Geometry):
         ways, banks = range(g.ways), range(g.banks)
         self.g = g
         self.tag = [Memory(shape=g.tag_bits, depth=g.sets, init=[]) for _ in ways]
-        self.data = [[Memory(shape=g.data_width, depth=g.bank_rows, init=[]) for _ in banks] for _ in ways]
+        self.data = [
+            [Memory(shape=g.data_width, depth=g.bank_rows, init=[], attrs={"no_rw_check": 1}) for _ in banks] for _ in ways
+        ]
         self._tag_read = [memory.read_port() for memory in self.tag]
         self._tag_write = [memory.write_port() for memory in self.tag]
         self._read = [[memory.read_port() for memory in way] for way in self.data]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Accesses of the CPU that have been looked up but not answered yet, in their order."""
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -81,12 +81,16 @@ class CompletionQueue(wiring.Component):
             m.submodules[name] = memory
             put[name], get[name] = memory.write_port(), memory.read_port(domain="comb")
             m.d.comb += [put[name].addr.eq(self.tail_at), get[name].addr.eq(self.head_at)]
-        level = Signal(range(self.DEPTH + 1))
-        # What the level will be is prepared for both cases: push and pop are known late.
+        # Whether an entry comes or goes is known late, so what follows in either case is prepared.
+        following = (self.tail_at + 1)[: len(self.tail_at)]
         with m.If(self.push & ~self.pop):
-            m.d.sync += [level.eq(level + 1), self.empty.eq(0), self.single.eq(level == 0), self.full.eq(level == self.DEPTH - 1)]
-        with m.If(self.pop & ~self.push):
-            m.d.sync += [level.eq(level - 1), self.empty.eq(level == 1), self.single.eq(level == 2), self.full.eq(0)]
+            m.d.sync += [self.empty.eq(0), self.single.eq(self.empty), self.full.eq(following == self.head_at)]
+        with m.Elif(self.pop & ~self.push):
+            m.d.sync += [
+                self.empty.eq(self.single),
+                self.single.eq((self.head_at + 2)[: len(self.head_at)] == self.tail_at),
+                self.full.eq(0),
+            ]
         with m.If(self.push):
             m.d.sync += self.tail_at.eq(self.tail_at + 1)
         with m.If(self.pop):

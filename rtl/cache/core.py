@@ -25,8 +25,7 @@ Hazards, and what resolves each:
 - *A fill's beat and a store want to write in one cycle*: the beat is written, the store refused.
 - *A line is in a fill slot*: nothing but its own beats changes its place; it is invalid until all have come. A bus error in a
   late beat loses no store. Only one slot fills a set at a time, so a victim is never chosen twice.
-- *A tag changes while a lookup of its set is in the first stage*: tags are written when the fill is decided; the way is
-  invalid from then on, and state bits are read in the second stage.
+- *The same while that lookup is in the first*: it is refused one cycle later, in the second.
 - *A line leaves, but its words are still being read from the array* (``unread``): beats of the fill that replaces it wait on R, a
   fill of that set by anything else is refused, and so are stores to it (a cleaned line stays valid).
 - *A line is in the write-back buffer*: it is not fetched, and no line of its set is pushed, before memory has answered; nor

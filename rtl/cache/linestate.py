@@ -48,17 +48,40 @@ class LineState:
     def _of_set(self, bits: Value, index: Value) -> Value:
         return bits.bit_select(index[: self.g.span_bits], 1) if self.g.span_bits else bits[0]
 
-    def lookup(self, m: Module, index: Value) -> tuple[Value, Value]:
-        """Adds the memories and the lookup of a set; returns its valid and dirty bits, one per way, in the same cycle."""
+    def _read_row_bit(self, m: Module, bits: Signal, name: str, index: Value, before: Value) -> Value:
+        """A row's bit of ``bits``, as it was in the cycle before: half of the selection before the edge, half behind it."""
+        rows = self.g.state_rows
+        low = (rows - 1).bit_length() // 2
+        if rows == 1:
+            bit = Signal(name=name)
+            m.d.sync += bit.eq(bits)
+            return bit
+        parts, high = Signal(rows >> low, name=name), self._row_of(before)[low:]
+        row = self._row_of(index)
+        m.d.sync += [parts[n].eq(bits.word_select(n, 1 << low).bit_select(row[:low], 1)) for n in range(rows >> low)]
+        return parts.bit_select(high, 1)
+
+    def lookup(self, m: Module, index: Value, before: Value) -> tuple[Value, Value]:
+        """Adds the memories and the lookup of a set; returns its valid and dirty bits, one per way, in the next cycle.
+
+        Parameters
+        ----------
+        index : the set. before : the set of the cycle before, whose bits are returned.
+        """
         g, row = self.g, self._row_of(index)
         live, stained = Signal(name="row_live"), Signal(name="row_stained")
         is_valid, is_dirty = Signal(g.ways, name="is_valid"), Signal(g.ways, name="is_dirty")
-        m.d.comb += [live.eq(self.of_row(self.live, row)), stained.eq(self.of_row(self.stained, row))]
+        m.d.comb += [
+            live.eq(self._read_row_bit(m, self.live, "live_parts", index, before)),
+            stained.eq(self._read_row_bit(m, self.stained, "stained_parts", index, before)),
+        ]
         for w in range(g.ways):
             for name in ("valid", "dirty", "fresh"):
                 m.submodules[f"{name}_{w}"] = getattr(self, name)[w]
             valid, dirty = (self._of_set(self._read(m, memory[w], row), index) for memory in (self.valid, self.dirty))
-            m.d.comb += [is_dirty[w].eq(stained & dirty), is_valid[w].eq(Mux(live, valid, is_dirty[w]))]
+            valid_bit, dirty_bit = Signal(name=f"valid_bit_{w}"), Signal(name=f"dirty_bit_{w}")
+            m.d.sync += [valid_bit.eq(valid), dirty_bit.eq(dirty)]
+            m.d.comb += [is_dirty[w].eq(stained & dirty_bit), is_valid[w].eq(Mux(live, valid_bit, is_dirty[w]))]
         return is_valid, is_dirty
 
     def fresh_ways(self, m: Module, index: Value) -> Value:

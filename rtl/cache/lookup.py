@@ -57,7 +57,8 @@ class Found:
         self.in_buffer = Signal(entries, name="in_buffer")
         self.set_buffered = Signal(entries, name="set_buffered")
         self.set_unread = Signal(entries, name="set_unread")
-        #: The third stage is changing its set: the lookup finds what no longer is. ``moved``: what an access may find, too.
+        #: The third stage is changing its set, or did while it was read: the lookup finds what no longer is. ``moved``: what
+        #: an access may find, too.
         self.killed, self.moved = Signal(name="killed"), Signal(name="moved")
         #: A snooped write of its set is under way.
         self.blocked = Signal(name="blocked")
@@ -75,19 +76,30 @@ def add_lookup(m: Module, u: Units, *, blocked: Value, blocked_line: Value) -> F
     g, p, third = u.g, u.p, u.p.third
     slots, entries = [u.fills.slots[n] for n in range(u.fills.count)], u.config.dcache.write_entries
     f = Found(g, u.fills.count, entries)
-    valid, dirty = u.state.lookup(m, p.index)
+    next_index = g.set_of(p.next_line)
+    valid, dirty = u.state.lookup(m, next_index, p.index)
+    # State bits and tags were read in the first stage, beside the change that the third made in that cycle.
+    next_same, stale, stale_moves = Signal(name="third_has_next"), Signal(name="stale"), Signal(name="stale_moves")
+    just_dirty = Signal(g.ways, name="just_dirty")
+    joins = f.same_line.any()  # then state bits do not matter
+    m.d.comb += next_same.eq(third.index == next_index)
+    m.d.sync += [
+        stale.eq((next_same & third.slow) | (third.op == AuxOp.FLASH)),
+        just_dirty.eq(Mux(next_same & third.dirties, third.hits, 0)),
+        stale_moves.eq((next_same & third.moves) | (third.op == AuxOp.FLASH)),
+    ]
     same_index = Signal(name="third_has_set")
     slot_set, slot_line = Signal(u.fills.count, name="slot_has_set"), Signal(u.fills.count, name="slot_has_line")
     m.d.comb += [
         same_index.eq(third.index == p.index),
         f.set_stored.eq(same_index & third.stored),
         f.word_stored.eq(f.set_stored & (third.word == p.word)),
-        f.killed.eq((same_index & third.slow) | (third.op == AuxOp.FLASH)),
-        f.moved.eq((same_index & third.moves) | (third.op == AuxOp.FLASH)),
+        f.killed.eq((same_index & third.slow) | (third.op == AuxOp.FLASH) | (stale & ~joins)),
+        f.moved.eq((same_index & third.moves) | (third.op == AuxOp.FLASH) | (stale_moves & ~joins)),
         f.blocked.eq(blocked & (g.set_of(blocked_line) == p.index)),
         f.valid.eq(valid),
         # The dirty bit of a store is written one cycle after its bytes.
-        f.dirty.eq(dirty | Mux(same_index & third.dirties, third.hits, 0)),
+        f.dirty.eq(dirty | just_dirty | Mux(same_index & third.dirties, third.hits, 0)),
         f.hits.eq(Cat(valid[w] & (u.arrays.tags[w] == p.tag) for w in range(g.ways))),
         f.hit.eq(f.hits.any()),
         slot_set.eq(Cat(g.set_of(slot.line) == p.index for slot in slots)),

@@ -80,6 +80,7 @@ class Pipeline:
         self.q_leaves = Signal(name="q_leaves")
         self.from_q, self.from_old, self.from_head = Signal(name="from_q"), Signal(name="from_old"), Signal(name="from_head")
         self.line, self.word = Signal(g.line_bits, name="line"), Signal(g.word_bits, name="word")
+        self.next_line = Signal(g.line_bits, name="next_line")  # the line in the first stage
         self.op = Signal(AuxOp, name="op")
         self.who = Signal(agents, name="who")
         self.way = Signal(g.ways, name="way")  # of WALK_WAY
@@ -150,7 +151,7 @@ def add_first_stage(
     ]
 
     # --- the CPU, and the banks
-    line, word, loads = Signal(g.line_bits, name="next_line"), Signal(g.word_bits, name="next_word"), Signal(name="next_loads")
+    line, word, loads = Signal(g.line_bits, name="cpu_line"), Signal(g.word_bits, name="next_word"), Signal(name="next_loads")
     with m.If(p.ask_head):
         m.d.comb += [line.eq(queue.head.line), word.eq(queue.head.word), loads.eq(~queue.head.we)]
     with m.Elif(p.ask_old):
@@ -188,15 +189,14 @@ def add_first_stage(
         arrays.read_bank(m, bank, here, enable)
 
     # --- into the second stage
-    next_line = Signal(g.line_bits, name="looked_up")
     accept = Signal(name="accept")
-    m.d.comb += [next_line.eq(Mux(turn, aux_line, line)), accept.eq(cpu.req.valid & cpu.req.ready)]
-    arrays.read_tags(m, g.set_of(next_line), 1)
+    m.d.comb += [p.next_line.eq(Mux(turn, aux_line, line)), accept.eq(cpu.req.valid & cpu.req.ready)]
+    arrays.read_tags(m, g.set_of(p.next_line), 1)
     m.d.sync += [
         p.from_q.eq(accept | (cpu_goes & replay & ~p.ask_head & ~p.ask_old)),
         p.from_head.eq(p.head_granted),
         p.from_old.eq(p.old_granted),
-        p.line.eq(next_line),
+        p.line.eq(p.next_line),
         p.word.eq(word),
         p.op.eq(Mux(go, aux_op, AuxOp.NONE)),
         p.who.eq(Mux(go, pick, 0)),
