@@ -9,7 +9,6 @@ from amaranth.lib import data
 from ..axi.bus import Resp
 from ..probe import Cause
 from .lookup import Found, Units
-from .native import AuxOp
 
 __all__ = ["Access", "HeadOfQueue", "add_access", "add_head"]
 
@@ -81,7 +80,7 @@ def add_head(m: Module, u: Units, *, snoop_writes: Signal) -> HeadOfQueue:
             & ~p.old_granted
             & ~asks
             & ~p.ask_head
-            & (fills.free | (p.op == AuxOp.INSTALL))
+            & (fills.free | fills.complete.any())
         ),
     ]
     return h

@@ -168,7 +168,8 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         m,
         index=t.index,
         ways=changed,
-        valid=(install | leaves | snooped.gone.any(), install),
+        # A line that is cleaned may have been valid because it was dirty.
+        valid=(install | leaves | pushes | snooped.gone.any(), install | (pushes & ~leaves)),
         dirty=(stored | leaves | pushes, stored),
         fresh=(install | used_fresh, install & (ending.cause == Cause.PREFETCH) & ~(t.slot & fills.used).any()),
         flash=flash,

@@ -81,7 +81,8 @@ def add_lookup(m: Module, u: Units, *, blocked: Value, blocked_line: Value) -> F
     # State bits and tags were read in the first stage, beside the change that the third made in that cycle.
     next_same, stale, stale_moves = Signal(name="third_has_next"), Signal(name="stale"), Signal(name="stale_moves")
     just_dirty = Signal(g.ways, name="just_dirty")
-    joins = f.same_line.any()  # then state bits do not matter
+    # State bits do not matter to an access that joins a fill. (An agent's operation on a set has no tag to compare.)
+    joins = f.same_line.any() & (p.op == AuxOp.NONE)
     m.d.comb += next_same.eq(third.index == next_index)
     m.d.sync += [
         stale.eq((next_same & third.slow) | (third.op == AuxOp.FLASH)),
@@ -143,8 +144,16 @@ def hand_over(m: Module, u: Units, f: Found, *, undecided: Value, head: Value, f
         drops.eq((walking & walk.op[1]) | evicts),
         refused.eq(f.killed | f.blocked),
         acts.eq(~refused & (walking | (p.op == AuxOp.EVICT_SET) | (named & ~f.same_line.any()))),
-        # What joins a fill changes nothing that a lookup finds.
-        misses.eq(~refused & ~f.same_line.any() & (undecided | head | (p.op == AuxOp.PREFETCH))),
+        # What must wait, or joins a fill, changes nothing that a lookup finds. A younger miss must not take a line away from
+        # the accesses that are parked on it: it would be fetched once more.
+        misses.eq(
+            ((undecided & ~old_stores) | head | (p.op == AuxOp.PREFETCH))
+            & ~refused
+            & ~f.same_set.any()
+            & (~f.set_awaited | head)
+            & ~f.in_buffer.any()
+            & ~f.set_unread.any()
+        ),
         chosen.eq(f.hits),
         walk_line.eq(Cat(p.index, pick(p.way, u.arrays.tags))),
         covered.eq(((walk_line >= walk.first) & (walk_line <= walk.last)) | (p.op != AuxOp.WALK_WAY)),
@@ -177,10 +186,7 @@ def hand_over(m: Module, u: Units, f: Found, *, undecided: Value, head: Value, f
         t.found_dirty.eq((found & f.dirty).any()),
         *[t.tags[w].eq(u.arrays.tags[w]) for w in ways],
         t.joins.eq(f.same_line),
-        # A younger miss must not take a line away from the accesses that are parked on it: it would be fetched once more.
-        t.wants.eq(
-            misses & ~old_stores & ~f.hit & ~f.same_set.any() & (~f.set_awaited | head) & ~f.in_buffer.any() & ~f.set_unread.any()
-        ),
+        t.wants.eq(misses & ~f.hit),
         t.acts.eq(acts),
         t.cleans.eq((walking & walk.op[0]) | evicts | (p.op == AuxOp.CLEAN_LINE)),
         t.drops.eq(drops),
