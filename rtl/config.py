@@ -70,6 +70,7 @@ class CacheConfig:
     is cleaned; or ``"through"``: a store changes its line if it is present, allocates none, and goes to memory as a write of just
     its bytes, so that no line is ever dirty. Then the write-back buffer is a store queue of four stores for each of
     ``write_buffer_lines``.
+    ``parity`` (D-cache only) adds a parity bit to every byte and every tag, checked where they are used.
     """
 
     sets: int = 64
@@ -82,6 +83,7 @@ class CacheConfig:
     prefetcher: bool = True
     partial_lines: str = "drop"
     write_policy: str = "back"
+    parity: bool = False
 
     def check(self, name: str) -> None:
         _integer(f"{name}.sets", self.sets, 2, 4096, power_of_two=True)
@@ -94,6 +96,7 @@ class CacheConfig:
         _flag(f"{name}.prefetcher", self.prefetcher)
         _choice(f"{name}.partial_lines", self.partial_lines, ("drop", "clean"))
         _choice(f"{name}.write_policy", self.write_policy, ("back", "through"))
+        _flag(f"{name}.parity", self.parity)
 
     @property
     def write_through(self) -> bool:
@@ -254,6 +257,8 @@ class SocConfig:
             raise ConfigError(
                 f"icache.partial_lines must be 'drop': its lines are never dirty, not {self.icache.partial_lines!r}"
             )
+        if self.icache.parity:
+            raise ConfigError("icache.parity must be false: only the D-cache has parity, not True")
         for name in ("dcache", "icache"):
             line = getattr(self, name).line_bytes
             if line < 2 * self.data_bytes:

@@ -42,6 +42,7 @@ class Kind(enum.IntEnum, shape=8):
     CLEAN = 0x29  # the dirty line's bytes are copied to the write-back buffer, the line stays, clean: addr line, aux Cause
     INVALIDATE = 0x2A  # the line leaves the array, its bytes are discarded: addr line, aux Cause, flags[0] was dirty;
     #                    flags[1] (addr 0): every line of the array at once, the dirty ones only if flags[0]
+    UPSET = 0x2B  # a stored parity bit was inverted on demand: addr byte, aux 0 the byte's, 1 its line's tag's
     # --- d_wb: write-back buffer
     WB_DONE = 0x30  # memory answered a write-back, or the oldest store of a write-through cache: addr line, flags[0] error;
     #                  the entry is freed

@@ -31,7 +31,8 @@ class Access:
 
     ``load_hit``, ``store_hit``: an access is performed on the array, of ``q`` or (``head_done``) of the queue's head.
     ``wants_store``: or it would be, if the I-cache's invalidation could be noted. ``undecided``: ``q`` goes behind the others
-    without having been performed. ``head_misses``: the head did not find its line. ``word``: what a load reads.
+    without having been performed. ``head_misses``: the head did not find its line. ``word``: what a load reads. With parity,
+    ``bad_tag``: an access is answered with an error and not performed; ``bad_word``: a load is, with what it has read.
     """
 
     we: Signal
@@ -44,6 +45,8 @@ class Access:
     head_done: Signal
     head_misses: Signal
     word: Signal
+    bad_tag: Signal
+    bad_word: Signal
     q_uncached: Signal
 
 
@@ -147,22 +150,29 @@ def add_access(
     go, performed = Signal(name="q_goes"), Signal(name="q_performed")
     load_hit, store_hit, wants_store = Signal(name="load_hit"), Signal(name="store_hit"), Signal(name="wants_store")
     head_done, head_misses, undecided = Signal(name="head_done"), Signal(name="head_misses"), Signal(name="becomes_undecided")
-    tried = Signal(name="tried")
+    tried, found, distrusts = Signal(name="tried"), Signal(name="finds"), Signal(name="access_distrusts")
+    word_bad = Signal(name="word_bad")
+    bad_tag, bad_word = Signal(name="answers_bad_tag"), Signal(name="answers_bad_word")
     m.d.comb += [
         go.eq(p.from_q & ~stays),
         tried.eq((go & ~q.empty) | (p.from_head & ~cannot)),
-        load_hit.eq(tried & ~we & f.hit),
-        store_hit.eq(tried & we & enough),
+        # A line that is being filled is waited for, whatever else is in its set.
+        distrusts.eq(f.unsure & ~joins),
+        found.eq(enough & ~f.unsure),
+        load_hit.eq(tried & ~we & f.hit & ~f.unsure),
+        store_hit.eq(tried & we & found),
+        bad_tag.eq(tried & distrusts),
+        bad_word.eq(load_hit & word_bad),
         wants_store.eq(
             we
-            & enough
+            & found
             & ~(changing | busy)
             & ((p.from_q & q.cached & ~q.empty & ~p.waits & ~alone & ~f.awaited & ~h.served & ~h.fails) | p.from_head)
         ),
-        performed.eq(go & (enough | q.empty)),
-        undecided.eq(go & ~(enough | q.empty)),
-        head_done.eq(p.from_head & ~cannot & enough),
-        head_misses.eq(p.from_head & ~f.killed & ~enough),
+        performed.eq(go & (enough | distrusts | q.empty)),
+        undecided.eq(go & ~(enough | distrusts | q.empty)),
+        head_done.eq(p.from_head & ~cannot & (enough | distrusts)),
+        head_misses.eq(p.from_head & ~f.killed & ~enough & ~distrusts),
     ]
     if u.through:
         push = u.wb.push
@@ -176,6 +186,7 @@ def add_access(
 
     word = Signal(g.data_width, name="hit_word")
     m.d.comb += word.eq(data.ArrayLayout(g.data_width, g.banks)(Cat(*bank_words))[g.bank_of(p.word)])
+    m.d.comb += word_bad.eq(Cat((f.hits & bad).any() for bad in u.arrays.bad_words).bit_select(g.bank_of(p.word), 1))
 
     # --- uncached
     m.d.comb += [
@@ -210,6 +221,22 @@ def add_access(
         rsp.payload.meta.eq(Mux(queue.empty, q.meta, head.meta)),
         rsp.payload.resp.eq(Mux(uncached.done, uncached.resp, Mux(h.fails, Resp.SLVERR, Resp.OKAY))),
     ]
+    if g.parity:
+        settled_bad, answers_bad = Signal(name="settled_bad"), Signal(name="answers_bad")
+        m.d.comb += [
+            queue.entry.bad.eq(bad_tag | bad_word),
+            answers_bad.eq(
+                Mux(
+                    queue.empty | (head.parked & ~h.settled & head_done),
+                    bad_tag | bad_word,
+                    Mux(h.settled, settled_bad, ~head.parked & head.bad),
+                )
+            ),
+        ]
+        with m.If(queue.settle):
+            m.d.sync += settled_bad.eq(bad_tag | bad_word)
+        with m.If(answers_bad):
+            m.d.comb += rsp.payload.resp.eq(Resp.SLVERR)
     # The word comes late from the array: everything else has been chosen by then.
     kept = Signal(name="head_is_kept")
     m.d.comb += [
@@ -238,5 +265,7 @@ def add_access(
         head_done=head_done,
         head_misses=head_misses,
         word=word,
+        bad_tag=bad_tag,
+        bad_word=bad_word,
         q_uncached=q_uncached,
     )

@@ -15,13 +15,17 @@ from .onehot import lowest
 
 __all__ = ["Action", "SnoopedWrite", "add_action"]
 
+_LOOKS_AT_NO_TAG = (AuxOp.NONE, AuxOp.FLASH, AuxOp.INSTALL, AuxOp.QUIET)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SnoopedWrite:
-    """Coherency: what the snoop in the third stage does; ``merge``: it writes to a dirty line; ``gone``: clean lines it drops."""
+    """Coherency: what the snoop in the third stage does; ``merge``: it writes to a dirty line; ``gone``: clean lines it drops;
+    ``spoiled``: what it reads has a byte of wrong parity."""
 
     merge: Value
     gone: Value
+    spoiled: Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +36,8 @@ class Action:
     the array, or is pushed into the write-back buffer. ``joined``: an access waits for a fill that is in flight; ``alone``: it
     has found its line after all, and is performed when everything older was. ``install``: the fill slot ``ending`` becomes a
     line.
-    ``trigger``: the line after this one may be prefetched.
+    ``trigger``: the line after this one may be prefetched. ``distrusts``: parity, an agent's operation has met a bad
+    tag and does nothing; ``upset``: the ways in which a stored parity bit is inverted.
     """
 
     allocate: Signal
@@ -50,10 +55,15 @@ class Action:
     install: Signal
     ending: Any
     trigger: Signal
+    distrusts: Signal
+    upset: Signal
 
 
-def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: SnoopedWrite) -> Action:
-    """Adds the decision of the operation in the third stage and its effect on slots, buffer and state bits."""
+def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: SnoopedWrite, writes: Value) -> Action:
+    """Adds the decision of the operation in the third stage and its effect on slots, buffer and state bits.
+
+    ``writes``: a word is written to the array in this cycle, so no upset can be.
+    """
     g, p, t, core = u.g, u.p, u.p.third, u.core
     fills, wb, queue, policy, state = u.fills, u.wb, u.queue, u.policy, u.state
     slots = [fills.slots[n] for n in range(fills.count)]
@@ -95,7 +105,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
     m.d.comb += [
         joins.eq(Mux(t.undecided & ~t.refused, t.joins, 0)),
         joined.eq(joins.any()),
-        alone.eq(t.undecided & ~t.refused & (t.hits.any() | (t.passes & ~joined))),
+        alone.eq(t.undecided & ~t.refused & (t.hits.any() | ((t.passes | t.unsure) & ~joined))),
         parks.eq(joined | (allocate & (t.undecided | (t.head & ~again.any())))),
         queue.mark.eq(parks | alone),
         queue.mark_at.eq(p.old_at),
@@ -134,15 +144,34 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
             fills.alloc.victim.eq(Mux(pushes, wb.tail, 0)),
         ]
 
+    # --- parity: an agent that meets a bad tag does nothing; an upset takes the place of a write
+    distrusts, upset = Signal(name="distrusts"), Signal(g.ways, name="upset_ways")
+    agent_done = Signal(name="agent_done")
+    m.d.comb += [
+        distrusts.eq(t.unsure & ~is_op(t.op, *_LOOKS_AT_NO_TAG)),
+        agent_done.eq(performed | distrusts),
+    ]
+    if g.parity:
+        upsets = Signal(name="upsets")  # it is performed
+        kind = core.upset
+        m.d.comb += [
+            upsets.eq((t.op == AuxOp.UPSET) & t.acts & (kind.tag | ~writes)),
+            upset.eq(Mux(upsets & t.found, t.hits, 0)),
+        ]
+        with m.If(t.op == AuxOp.UPSET):
+            m.d.comb += agent_done.eq(upsets | distrusts)
+        u.arrays.parity.watch(m, p.index, kind.word)
+
     # --- what the agents hear
     m.d.comb += [
         core.visited.addr.eq(g.address_of(Mux(t.op == AuxOp.WALK_WAY, found_line, t.line))),
         core.visited.present.eq(found),
         core.visited.dirty.eq(found_dirty),
+        core.visited.unsure.eq(distrusts),
     ]
     quiet = (t.op == AuxOp.QUIET) & ~t.refused & ~t.in_buffer & ~t.joins.any()
     for n, (name, agent) in enumerate(agents.items()):
-        fine = performed | flash | ends | quiet
+        fine = agent_done | flash | ends | quiet
         if name in ("command", "prefetch"):
             there = ~t.refused & (t.hits.any() | t.joins.any())
             fine = fine | (prefetches & (there | allocate | Const(name == "prefetch")))
@@ -176,7 +205,8 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         flash_keeps_dirty=core.walk_command.op[0],
     )
     m.d.comb += core.any_dirty.eq(state.stained.any() | t.dirties)
-    u.arrays.write_tag(m, t.index, t.line[g.index_bits :], Mux(allocate, victim, 0))
+    bad_tags = Mux(core.upset.tag, upset, 0) if g.parity else None
+    u.arrays.write_tag(m, t.index, t.line[g.index_bits :], Mux(allocate, victim, 0), bad_tags)
 
     # --- uses count in the order of the program: when a way is chosen, or an access is performed or parked
     used, use = Signal(g.ways, name="used_way"), Signal(name="counts_use")
@@ -202,6 +232,10 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         events.fill_line.eq(t.line),
         events.wb_error.eq(wb.done.valid & wb.done.error),
         events.wb_line.eq(wb.failed_line),
+        events.wb_spoiled.eq(wb.done.valid & wb.done.spoiled),
+        events.bad_tag.eq(t.bad_tag | distrusts),
+        events.bad_data.eq(t.bad_word | snooped.spoiled),
+        events.bad_line.eq(t.line),
         trigger.eq((t.undecided & allocate) | used_fresh | first_wait),
     ]
     return Action(
@@ -220,4 +254,6 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         install=install,
         ending=ending,
         trigger=trigger,
+        distrusts=distrusts,
+        upset=upset,
     )

@@ -13,11 +13,12 @@ __all__ = ["CompletionQueue", "EntryLayout"]
 
 
 class EntryLayout(data.StructLayout):
-    """An access: ``parked`` until its line has come, or performed already."""
+    """An access: ``parked`` until its line has come, or performed already (with parity: or found ``bad``, and answered so)."""
 
     def __init__(self, g: Geometry, *, meta_width: int):
+        bad = {"bad": 1} if g.parity else {}
         super().__init__(
-            {"parked": 1, "we": 1, "line": g.line_bits, "word": g.word_bits, "strb": g.data_bytes, "meta": meta_width}
+            {"parked": 1, "we": 1, "line": g.line_bits, "word": g.word_bits, "strb": g.data_bytes, "meta": meta_width} | bad
         )
 
 

@@ -93,6 +93,7 @@ class DCacheCore(wiring.Component):
     idle : no access of the CPU is inside.
     prefetch : the next-line prefetcher is on.
     events : one cycle each, for counters and the error registers.
+    upset : only with parity: what the command's ``UPSET`` inverts, the line's tag or a byte.
     snoop, i_inv, hold_b, b_waiting : only with coherency.
 
     Attributes for testbenches: ``tag[w]`` and ``data[w][b]`` (:class:`Arrays`), ``state`` (:class:`LineState`).
@@ -102,7 +103,7 @@ class DCacheCore(wiring.Component):
         g = self._g = Geometry(config)
         self._config, self._meta_width = config, meta_width
         entries, slots = config.dcache.write_entries, config.dcache.fill_slots + 1
-        wb_done = data.StructLayout({"valid": 1, "index": entries, "line": g.line_bits, "error": 1})
+        wb_done = data.StructLayout({"valid": 1, "index": entries, "line": g.line_bits, "error": 1, "spoiled": 1})
         walk_command = data.StructLayout({"op": MaintOp, "dirty_only": 1, "all": 1, "first": g.line_bits, "last": g.line_bits})
         self.events_layout = data.StructLayout(
             {
@@ -116,6 +117,10 @@ class DCacheCore(wiring.Component):
                 "fill_line": g.line_bits,
                 "wb_error": 1,
                 "wb_line": g.line_bits,
+                "wb_spoiled": 1,
+                "bad_tag": 1,
+                "bad_data": 1,
+                "bad_line": g.line_bits,
             }
         )
         aux = AuxSignature(g.line_bits)
@@ -130,7 +135,7 @@ class DCacheCore(wiring.Component):
             "inject": In(aux),
             "walk_command": In(walk_command),
             "walk_way": In(g.ways),
-            "visited": Out(data.StructLayout({"addr": 32, "present": 1, "dirty": 1})),
+            "visited": Out(data.StructLayout({"addr": 32, "present": 1, "dirty": 1, "unsure": 1})),
             "walk_row": In(row),
             "walk_stained": Out(1),
             "inject_row": In(row),
@@ -150,6 +155,8 @@ class DCacheCore(wiring.Component):
             "probe_d_wb": Out(probe),
             "probe_snoop": Out(probe),
         }
+        if g.parity:
+            members["upset"] = In(data.StructLayout({"tag": 1, "word": g.word_bits, "byte": range(g.data_bytes)}))
         if config.coherent:
             members |= {
                 "snoop": In(SnoopSignature(g.line_bytes)),
@@ -262,11 +269,19 @@ class DCacheCore(wiring.Component):
             head=a.head_misses,
             follower=a.load_hit | a.store_hit,
             stored=a.store_hit & f.hit if through else a.store_hit,
+            bad_tag=a.bad_tag,
+            bad_word=a.bad_word,
         )
 
         # --- third stage
-        merge, gone = Signal(), Signal(g.ways)
-        act = add_action(m, u, agents=agents, snooped=SnoopedWrite(merge=merge, gone=gone))
+        merge, gone, spoiled = Signal(), Signal(g.ways), Signal()
+        act = add_action(
+            m,
+            u,
+            agents=agents,
+            snooped=SnoopedWrite(merge=merge, gone=gone, spoiled=spoiled),
+            writes=fills.taken | a.store_hit,
+        )
         with m.If(queue.empty):
             m.d.sync += lone.eq(0)
         with m.If(act.alone):
@@ -300,6 +315,8 @@ class DCacheCore(wiring.Component):
             Mux(fills.taken, Const(-1, g.data_bytes), a.store_strb),
             snoop_data,
         )
+        if g.parity:  # in place of a word
+            arrays.parity.upset_byte(m, t.index, self.upset.word, self.upset.byte, Mux(self.upset.tag, 0, act.upset))
         if config.dcache.prefetcher:
             m.d.comb += [
                 prefetcher.enable.eq(self.prefetch),
@@ -341,6 +358,7 @@ class DCacheCore(wiring.Component):
                 snoop_waits.eq(snooped.waits & (g.set_of(snooping.aux.line) == p.index)),
                 merge.eq(snooped.merge),
                 gone.eq(snooped.gone),
+                spoiled.eq(snooped.spoiled),
                 snoop_done.eq(snooped.done),
                 snoop_dirty.eq(snooped.dirty),
                 snoop_dropped.eq(snooped.dropped),
@@ -368,7 +386,8 @@ class DCacheCore(wiring.Component):
             reads_way.eq(read.way),
         ]
         if not through:
-            m.d.comb += wb.read_grant.eq(grant)
+            bad_words = Cat((bad & reads_way).any() for bad in arrays.bad_words)
+            m.d.comb += [wb.read_grant.eq(grant), wb.read_bad.eq((reads & bad_words).any())]
 
         add_records(
             m,
@@ -380,9 +399,12 @@ class DCacheCore(wiring.Component):
                 head_tag=queue.head_tag,
                 head_primary=queue.head_primary,
                 by_head=a.head_done | ((h.served | h.fails) & self.cpu.rsp.ready),
-                by_q=p.from_q & (a.load_hit | a.store_hit),
+                by_q=p.from_q & (a.load_hit | a.store_hit | a.bad_tag),
                 missed=~f.hit if through else Const(0),
-                failed=h.fails,
+                failed=h.fails | (a.head_done & (a.bad_tag | a.bad_word)),
+                failed_q=a.bad_tag | a.bad_word,
+                upset=act.upset,
+                upset_line=t.line,
                 loaded=Mux(h.served, beat.data, a.word),
                 head_data=queue.head_data,
                 uncached_start=uncached.start,

@@ -26,7 +26,8 @@ class DCache(wiring.Component):
     the CSR window, else to ``m_axi`` with ID 3. Accesses are performed in the order of their address handshakes. A read
     hit has R valid two cycles after the AR handshake; hit bursts run at one beat per cycle, reads and writes. A bus
     error on a demand fill answers SLVERR and is latched with its line in ``error_status.fill`` and ``error_addr``; one
-    on a write-back is latched in ``error_status.writeback``. See docs/dcache.md.
+    on a write-back is latched in ``error_status.writeback``. With ``dcache.parity`` wrong parity answers SLVERR to accesses
+    and is latched in ``error_status.parity_tag`` and ``error_status.parity_data``. See docs/dcache.md.
 
     Members
     -------
@@ -138,6 +139,13 @@ class DCache(wiring.Component):
             core.prefetch.eq(csr.ctrl_prefetch),
         ]
 
+        if config.dcache.parity:
+            m.d.comb += [
+                command.flip_data.eq(csr.inject_cmd_flip_data),
+                command.flip_tag.eq(csr.inject_cmd_flip_tag),
+                core.upset.eq(command.upset),
+            ]
+
         # --- counted events and latched errors
         events = core.events
         m.d.comb += [
@@ -155,8 +163,26 @@ class DCache(wiring.Component):
             csr.error_status_writeback_set.eq(events.wb_error),
             csr.error_addr.eq(latched),
         ]
+        error, known = Signal(), Signal()
+        error_line = Signal(g.line_bits)
+        m.d.comb += [
+            error.eq(events.fill_error | events.wb_error),
+            known.eq(csr.error_status_fill | csr.error_status_writeback),
+            error_line.eq(Mux(events.fill_error, events.fill_line, events.wb_line)),
+        ]
+        if config.dcache.parity:
+            m.d.comb += [
+                csr.error_status_parity_tag_set.eq(events.bad_tag),
+                csr.error_status_parity_data_set.eq(events.bad_data | events.wb_spoiled),
+            ]
+            with m.If(csr.error_status_parity_tag | csr.error_status_parity_data):
+                m.d.comb += known.eq(1)
+            with m.If(events.bad_tag | events.bad_data | events.wb_spoiled):
+                m.d.comb += error.eq(1)
+            with m.If((events.bad_tag | events.bad_data) & ~events.fill_error):
+                m.d.comb += error_line.eq(events.bad_line)
         noted = Signal()  # an error of the cycle before: its flag is visible from this cycle on
-        m.d.sync += noted.eq(events.fill_error | events.wb_error)
-        with m.If((events.fill_error | events.wb_error) & ~(csr.error_status_fill | csr.error_status_writeback | noted)):
-            m.d.sync += latched.eq(g.address_of(Mux(events.fill_error, events.fill_line, events.wb_line)))
+        m.d.sync += noted.eq(error)
+        with m.If(error & ~(known | noted)):
+            m.d.sync += latched.eq(g.address_of(error_line))
         return m

@@ -2,7 +2,7 @@
 """What a CPU's cache may do at any time, on demand: evictions at random, and one line by command."""
 
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import enum, wiring
+from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import SocConfig
@@ -95,14 +95,16 @@ class EvictionInjector(wiring.Component):
 
 
 class LineCommand(wiring.Component):
-    """``dcache.inject_cmd``: evict, write back and prefetch one line, in this order if several are asked for at once.
+    """``dcache.inject_cmd``: evict, write back and prefetch one line, in this order if several are asked for at once; with
+    parity, then an upset of a byte, or of the line's tag.
 
     A command while ``busy`` is ignored, and so is a line outside the memory window. ``busy`` ends when the line's
     write-back has been answered, and its fill installed (or dropped because of an error).
 
     Members
     -------
-    start : one cycle, with ``evict``, ``writeback``, ``prefetch`` and ``addr``.
+    start : one cycle, with ``evict``, ``writeback``, ``prefetch`` and ``addr``; with parity ``flip_data`` and ``flip_tag``.
+    upset : with parity: what the operation ``UPSET`` inverts.
     slot_free : the prefetch slot is free.
     """
 
@@ -113,8 +115,10 @@ class LineCommand(wiring.Component):
 
     def __init__(self, *, config: SocConfig):
         g = self._g = Geometry(config)
+        upset = data.StructLayout({"tag": 1, "word": g.word_bits, "byte": range(g.data_bytes)})
         super().__init__(
-            {
+            ({"flip_data": In(1), "flip_tag": In(1), "upset": Out(upset)} if g.parity else {})
+            | {
                 "start": In(1),
                 "evict": In(1),
                 "writeback": In(1),
@@ -130,13 +134,24 @@ class LineCommand(wiring.Component):
         m = Module()
         g, aux, State = self._g, self.aux, self.State
         state = Signal(State)
-        todo = Signal(3)  # evict, write back, prefetch
-        now = Signal(3)
+        asked = Cat(self.evict, self.writeback, self.prefetch)
+        if g.parity:
+            asked = Cat(asked, self.flip_data, self.flip_tag)
+        todo = Signal(len(asked))  # evict, write back, prefetch, upset of a byte, of the tag
+        now = Signal(len(asked))
         flight = add_flight(m, aux)
         m.d.comb += [self.busy.eq(state != State.IDLE), now.eq(lowest(todo))]
+        if g.parity:
+            at = Signal(g.offset_bits)
+            m.d.comb += [
+                self.upset.tag.eq(now[4]),
+                self.upset.byte.eq(at[: g.byte_bits]),
+                self.upset.word.eq(at[g.byte_bits :]),
+            ]
+            with m.If(state == State.IDLE):
+                m.d.sync += at.eq(self.addr)
         with m.Switch(state):
             with m.Case(State.IDLE):
-                asked = Cat(self.evict, self.writeback, self.prefetch)
                 with m.If(self.start & asked.any() & g.in_window(self.addr)):
                     m.d.sync += [state.eq(State.ACT), todo.eq(asked), aux.line.eq(g.line_of(self.addr))]
             with m.Case(State.ACT):
@@ -145,6 +160,9 @@ class LineCommand(wiring.Component):
                     aux.op.eq(Mux(now[0], AuxOp.EVICT_LINE, Mux(now[1], AuxOp.CLEAN_LINE, AuxOp.PREFETCH))),
                     aux.valid.eq(~flight.any() & ~(now[2] & ~self.slot_free)),
                 ]
+                if g.parity:
+                    with m.If(now[3:].any()):
+                        m.d.comb += aux.op.eq(AuxOp.UPSET)
                 with m.If(aux.done):
                     m.d.sync += [todo.eq(todo & ~now), state.eq(State.WAIT)]
             with m.Case(State.WAIT):

@@ -57,6 +57,8 @@ class Found:
         self.in_buffer = Signal(entries, name="in_buffer")
         self.set_buffered = Signal(entries, name="set_buffered")
         self.set_unread = Signal(entries, name="set_unread")
+        #: With parity: a valid way's tag is wrong, so no hit and no miss may be trusted.
+        self.unsure = Signal(name="unsure")
         #: The third stage is changing its set, or did while it was read: the lookup finds what no longer is. ``moved``: what
         #: an access may find, too.
         self.killed, self.moved = Signal(name="killed"), Signal(name="moved")
@@ -109,6 +111,7 @@ def add_lookup(m: Module, u: Units, *, blocked: Value, blocked_line: Value) -> F
         f.same_line.eq(slot_line & u.fills.filling),
         f.awaited.eq((slot_line & u.fills.held & ~u.fills.filling).any()),
         f.set_awaited.eq((slot_set & u.fills.held & ~u.fills.filling).any()),
+        f.unsure.eq((valid & u.arrays.bad_tags).any()),
     ]
     buffered_set = Signal(entries)
     m.d.comb += [
@@ -120,7 +123,18 @@ def add_lookup(m: Module, u: Units, *, blocked: Value, blocked_line: Value) -> F
     return f
 
 
-def hand_over(m: Module, u: Units, f: Found, *, undecided: Value, head: Value, follower: Value, stored: Value) -> None:
+def hand_over(
+    m: Module,
+    u: Units,
+    f: Found,
+    *,
+    undecided: Value,
+    head: Value,
+    follower: Value,
+    stored: Value,
+    bad_tag: Value,
+    bad_word: Value,
+) -> None:
     """Drives the registers of the third stage.
 
     Parameters
@@ -128,6 +142,7 @@ def hand_over(m: Module, u: Units, f: Found, *, undecided: Value, head: Value, f
     undecided : the CPU's newest access missed, or an undecided one was looked up again.
     head : the queue's head did not find its line.
     follower, stored : an access was performed; it was a store.
+    bad_tag, bad_word : parity: an access was answered with an error, because of a tag, or of what it has read.
     """
     g, p, t, core = u.g, u.p, u.p.third, u.core
     ways = range(g.ways)
@@ -143,7 +158,16 @@ def hand_over(m: Module, u: Units, f: Found, *, undecided: Value, head: Value, f
     m.d.comb += [
         drops.eq((walking & walk.op[1]) | evicts),
         refused.eq(f.killed | f.blocked),
-        acts.eq(~refused & (walking | (p.op == AuxOp.EVICT_SET) | (named & ~f.same_line.any()))),
+        acts.eq(
+            ~refused
+            & ~f.unsure
+            & (
+                walking
+                | (p.op == AuxOp.EVICT_SET)
+                | (named & ~f.same_line.any())
+                | ((p.op == AuxOp.UPSET) & ~f.same_line.any() & ~f.set_unread.any() if g.parity else 0)
+            )
+        ),
         # What must wait, or joins a fill, changes nothing that a lookup finds. A younger miss must not take a line away from
         # the accesses that are parked on it: it would be fetched once more.
         misses.eq(
@@ -157,7 +181,7 @@ def hand_over(m: Module, u: Units, f: Found, *, undecided: Value, head: Value, f
         chosen.eq(f.hits),
         walk_line.eq(Cat(p.index, pick(p.way, u.arrays.tags))),
         covered.eq(((walk_line >= walk.first) & (walk_line <= walk.last)) | (p.op != AuxOp.WALK_WAY)),
-        found.eq(chosen & f.valid & covered.replicate(g.ways)),
+        found.eq(chosen & f.valid & (covered & ~f.unsure).replicate(g.ways)),
     ]
     with m.If(p.op == AuxOp.WALK_WAY):
         m.d.comb += chosen.eq(p.way)
@@ -182,11 +206,14 @@ def hand_over(m: Module, u: Units, f: Found, *, undecided: Value, head: Value, f
         t.ways.eq(chosen),
         t.valid.eq(f.valid),
         t.dirty.eq(f.dirty),
+        t.unsure.eq(f.unsure & ~f.killed),
+        t.bad_tag.eq(bad_tag),
+        t.bad_word.eq(bad_word),
         t.found.eq(found.any()),
         t.found_dirty.eq((found & f.dirty).any()),
         *[t.tags[w].eq(u.arrays.tags[w]) for w in ways],
         t.joins.eq(f.same_line),
-        t.wants.eq(misses & ~f.hit),
+        t.wants.eq(misses & ~f.hit & ~f.unsure),
         t.acts.eq(acts),
         t.cleans.eq((walking & walk.op[0]) | evicts | (p.op == AuxOp.CLEAN_LINE)),
         t.drops.eq(drops),

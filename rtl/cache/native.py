@@ -35,6 +35,7 @@ class Geometry:
         self.line_bits = max(self.window_bits - self.offset_bits, self.index_bits + 1)
         self.tag_bits = self.line_bits - self.index_bits
         self.size_code = self.byte_bits
+        self.parity = cache.parity
         # A snoop needs a whole line at once; without snoops two banks let the CPU and an eviction read side by side.
         self.banks = self.words if config.coherent else 2
         self.bank_bits = (self.banks - 1).bit_length()
@@ -132,6 +133,7 @@ class AuxOp(enum.Enum, shape=4):
     SNOOP_READ = 8
     SNOOP_WRITE = 9
     INSTALL = 10  # the fill slot that is picked ends: its line becomes valid, or is dropped
+    UPSET = 12  # invert a stored parity bit of the line, if present (parity only)
     QUIET = 11  # done when the line is neither being filled nor in the write-back buffer
 
 

@@ -46,6 +46,8 @@ class ThirdStage:
         self.cleans, self.drops = register("cleans", 1), register("drops", 1)  # writes dirty lines back; lines leave
         self.in_buffer = register("in_buffer", 1)  # its line is in the write-back buffer
         self.set_buffered = register("set_buffered", 1)  # a line of its set is
+        self.unsure = register("unsure", 1)  # parity: a tag of its set is wrong
+        self.bad_tag, self.bad_word = register("bad_tag", 1), register("bad_word", 1)  # an access was answered so
 
         self.index = self.line[: g.index_bits]
 

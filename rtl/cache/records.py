@@ -33,6 +33,9 @@ class CoreView:
     by_q: ValueLike
     missed: ValueLike
     failed: ValueLike
+    failed_q: ValueLike
+    upset: ValueLike
+    upset_line: ValueLike
     loaded: ValueLike
     head_data: ValueLike
     uncached_start: ValueLike
@@ -82,7 +85,7 @@ def add_records(m: Module, v: CoreView) -> None:
             p.record.flags.eq(Cat(v.failed, ~v.head_primary)),
         ]
     with m.Elif(v.by_q):
-        m.d.comb += [p.record.kind.eq(Mux(q.we, Kind.STORE, Kind.LOAD)), p.record.flags.eq(Cat(Const(0, 1), ~v.missed))]
+        m.d.comb += [p.record.kind.eq(Mux(q.we, Kind.STORE, Kind.LOAD)), p.record.flags.eq(Cat(v.failed_q, ~v.missed))]
     with m.Elif(v.uncached_done):
         m.d.comb += [
             p.record.kind.eq(Mux(q.we, Kind.UNCACHED_STORE_DONE, Kind.UNCACHED_LOAD)),
@@ -106,6 +109,17 @@ def add_records(m: Module, v: CoreView) -> None:
         p.record.flags.eq(Mux(v.flash, Cat(~v.cleans, Const(1, 1)), v.leaves & v.found_dirty)),
     ]
 
+    if g.parity:
+        with m.If(v.upset.any()):
+            upset = core.upset
+            m.d.comb += [
+                p.valid.eq(1),
+                p.record.kind.eq(Kind.UPSET),
+                p.record.addr.eq(g.address_of(v.upset_line) | (upset.word << g.byte_bits) | upset.byte),
+                p.record.aux.eq(upset.tag),
+                p.record.flags.eq(0),
+            ]
+
     # --- d_fill
     p = core.probe_d_fill
     number = 0
@@ -125,7 +139,7 @@ def add_records(m: Module, v: CoreView) -> None:
         p.valid.eq(v.wb_done.valid),
         p.record.kind.eq(Kind.WB_DONE),
         p.record.addr.eq(g.address_of(v.wb_done.line)),
-        p.record.flags.eq(v.wb_done.error),
+        p.record.flags.eq(Cat(v.wb_done.error, v.wb_done.spoiled)),
     ]
 
     # --- snoop

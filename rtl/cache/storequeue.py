@@ -28,7 +28,8 @@ class StoreQueue(wiring.Component):
     push : ``valid line word data strb``; only while ``space`` is not 0.
     space : free entries; one that is freed counts from the next cycle on.
     occupied, lines : per entry, a ring.
-    done : in the cycle of the B handshake: ``valid index line error`` (index one-hot). failed_line : ``done.line``.
+    done : in the cycle of the B handshake: ``valid index line error`` (index one-hot; ``spoiled`` never). failed_line :
+        ``done.line``.
     direct : an uncached write ``addr size data strb``, held until ``ready``; only while nothing is ``occupied``, and nothing is
         pushed before its answer. AW and W are valid one cycle later; ``direct_rsp`` ``valid resp`` until ``direct_take``.
     """
@@ -45,7 +46,7 @@ class StoreQueue(wiring.Component):
                 "space": Out(range(n + 1), init=n),
                 "occupied": Out(n),
                 "lines": Out(data.ArrayLayout(g.line_bits, n)),
-                "done": Out(data.StructLayout({"valid": 1, "index": n, "line": g.line_bits, "error": 1})),
+                "done": Out(data.StructLayout({"valid": 1, "index": n, "line": g.line_bits, "error": 1, "spoiled": 1})),
                 "failed_line": Out(g.line_bits),
                 "direct": In(stream.Signature(direct)),
                 "direct_rsp": Out(data.StructLayout({"valid": 1, "resp": Resp})),

@@ -36,7 +36,8 @@ class MaintenanceWalker(wiring.Component):
     op, all, first, last, dirty_only : of the command in progress, for the pipeline (``first``, ``last`` are line
         numbers; ``dirty_only``: only dirty lines matter).
     row, stained : a row of sets, and whether it holds a dirty line. any_dirty : of all rows.
-    visited : the pipeline's report in the cycle of ``done`` or ``retry``: ``addr present dirty``.
+    visited : the pipeline's report in the cycle of ``done`` or ``retry``: ``addr present dirty``, and with parity
+        ``unsure``: it met a bad tag and did nothing.
     space, occupied, wb_done : of the write-back buffer; what a visit pushes is in ``occupied`` one cycle after its ``done``.
     filling : per fill slot, a fill is in flight.
     cpu_wants : the CPU has a beat to be looked up.
@@ -67,10 +68,10 @@ class MaintenanceWalker(wiring.Component):
                 "row": Out(range(max(g.state_rows, 2))),
                 "stained": In(1),
                 "any_dirty": In(1),
-                "visited": In(data.StructLayout({"addr": 32, "present": 1, "dirty": 1})),
+                "visited": In(data.StructLayout({"addr": 32, "present": 1, "dirty": 1, "unsure": 1})),
                 "space": In(range(entries + 1)),
                 "occupied": In(entries),
-                "wb_done": In(data.StructLayout({"valid": 1, "index": entries, "line": g.line_bits, "error": 1})),
+                "wb_done": In(data.StructLayout({"valid": 1, "index": entries, "line": g.line_bits, "error": 1, "spoiled": 1})),
                 "filling": In(config.dcache.fill_slots + 1),
                 "cpu_wants": In(1),
             }
@@ -165,6 +166,9 @@ class MaintenanceWalker(wiring.Component):
         with m.If(walking & leaves):
             m.d.sync += state.eq(Mux(in_places & self.all & invalidates & ~maint.abort, State.FLASH, State.DRAIN))
 
+        wb_failed = Signal()
+        m.d.comb += wb_failed.eq(self.wb_done.valid & (self.wb_done.error | self.wb_done.spoiled))
+
         # --- the end: everything that was in the write-back buffer when the walk ended has been answered
         awaited, left = Signal(len(self.occupied)), Signal(len(self.occupied))
         draining = Signal()  # awaited is valid
@@ -173,11 +177,7 @@ class MaintenanceWalker(wiring.Component):
         error = Signal()
         m.d.comb += [
             left.eq(Mux(draining, awaited, self.occupied) & ~Mux(self.wb_done.valid, self.wb_done.index, 0)),
-            finished.eq(
-                (state == State.DRAIN)
-                & ((left == 0) | Mux(self._unification, cleans, 0))
-                & ~(self.wb_done.valid & self.wb_done.error)
-            ),
+            finished.eq((state == State.DRAIN) & ((left == 0) | Mux(self._unification, cleans, 0)) & ~wb_failed),
             maint.done.eq(finished),
             maint.error.eq(error | (failed & (failed_line >= self.first) & (failed_line <= self.last))),
             maint.aborted.eq(maint.abort),
@@ -185,9 +185,9 @@ class MaintenanceWalker(wiring.Component):
         m.d.sync += [
             awaited.eq(left),
             draining.eq(state == State.DRAIN),
-            failed.eq(~idle & self.wb_done.valid & self.wb_done.error),
+            failed.eq(~idle & wb_failed),
             failed_line.eq(self.wb_done.line),
-            error.eq(maint.error & ~idle),
+            error.eq((maint.error | (flight[-1] & self.visited.unsure)) & ~idle),
         ]
         with m.If(finished):
             m.d.sync += state.eq(State.IDLE)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Lines on their way from the array to memory, and the write channels of ``m_axi``."""
 
-from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -10,6 +10,7 @@ from ..axi.bus import CACHE_NORMAL, CACHE_UNCACHED, AXI4Signature, Burst, Resp
 from ..config import SocConfig
 from .fill import pick
 from .native import Geometry
+from .parity import add_spoiled
 from .ring import Ring, add_level, at_least
 from .words import LineStore, WordQueue, kept_lines
 
@@ -39,8 +40,9 @@ class WriteBackBuffer(wiring.Component):
         ``read_data`` is its value in the next.
     space : how many lines may be pushed.
     occupied, unread, lines : per entry.
-    done : in the cycle of the B handshake: ``valid index line error`` (index one-hot). An error waits one cycle on B.
-    failed_line : the same as ``done.line`` if ``done.error``, and cheaper.
+    done : in the cycle of the B handshake: ``valid index line error spoiled`` (index one-hot; ``spoiled``: the parity of a word
+        was wrong, which ``read_bad`` said with ``read_data``). Either error waits one cycle on B.
+    failed_line : the same as ``done.line`` if ``done.error`` or ``done.spoiled``, and cheaper.
     peek_index, peek_data, peek_ready : the bytes of an entry (combinational), for snoops; ``peek_ready``: all have been read.
     direct : an uncached write ``addr size data strb``, which stays until ``ready``; without snoops ``data`` is
         taken from ``read_data``, in the cycle of ``ready``. direct_rsp : its answer, ``valid resp`` until ``direct_take``.
@@ -59,11 +61,12 @@ class WriteBackBuffer(wiring.Component):
                 "read": Out(data.StructLayout({"valid": 1, "index": g.index_bits, "word": g.word_bits, "way": g.ways})),
                 "read_grant": In(1),
                 "read_data": In(g.data_width),
+                "read_bad": In(1),
                 "space": Out(range(n + 1)),
                 "occupied": Out(n),
                 "unread": Out(n),
                 "lines": Out(data.ArrayLayout(g.line_bits, n)),
-                "done": Out(data.StructLayout({"valid": 1, "index": n, "line": g.line_bits, "error": 1})),
+                "done": Out(data.StructLayout({"valid": 1, "index": n, "line": g.line_bits, "error": 1, "spoiled": 1})),
                 "failed_line": Out(g.line_bits),
                 "peek_index": In(range(max(n, 2))),
                 "peek_data": Out(g.line_bytes * 8),
@@ -223,14 +226,24 @@ class WriteBackBuffer(wiring.Component):
 
         # --- B
         b = self.b.payload
-        m.d.sync += failing.eq(self.b.valid & ~b.id[0] & b.resp.as_value()[1] & ~failing)
+        bus_error, spoiled = b.resp.as_value()[1], Const(0)
+        if g.parity:
+            spoiled = add_spoiled(
+                m,
+                reading=Mux(self.read_grant, read_at.one_hot(), 0),
+                bad=self.read_bad,
+                pushed=Mux(push.valid, self.tail, 0),
+                answered=b_at.one_hot(),
+            )
+        m.d.sync += failing.eq(self.b.valid & ~b.id[0] & (bus_error | spoiled) & ~failing)
         m.d.comb += [
-            self.b.ready.eq(Mux(b.id[0], self.direct_take, ~b.resp.as_value()[1] | failing)),
+            self.b.ready.eq(Mux(b.id[0], self.direct_take, ~(bus_error | spoiled) | failing)),
             freed.eq(self.b.valid & self.b.ready & ~b.id[0]),
             self.done.valid.eq(freed),
             self.done.index.eq(b_at.one_hot()),
             self.done.line.eq(pick(b_at.one_hot(), [self.lines[n] for n in range(entries)])),
-            self.done.error.eq(failing),
+            self.done.error.eq(failing & (bus_error | ~spoiled)),
+            self.done.spoiled.eq(failing & spoiled),
             self.failed_line.eq(line.data),
             self.direct_rsp.valid.eq(self.b.valid & b.id[0]),
             self.direct_rsp.resp.eq(b.resp),

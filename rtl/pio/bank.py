@@ -247,6 +247,7 @@ class RegisterBank(wiring.Component):
             sys.mem_size.eq(config.memory.size),
             sys.dcache_geometry_sets.eq(config.dcache.sets),
             sys.dcache_geometry_ways.eq(config.dcache.ways),
+            sys.dcache_geometry_parity.eq(config.dcache.parity),
         ]
         raw = sys.irq_raw_level
         m.d.comb += [
@@ -258,6 +259,8 @@ class RegisterBank(wiring.Component):
                 Cat(
                     self.csr_dcache.error_status_fill,
                     self.csr_dcache.error_status_writeback,
+                    self.csr_dcache.error_status_parity_tag,
+                    self.csr_dcache.error_status_parity_data,
                     self.csr_icache.error_status_fill,
                     self.csr_dma.error_status_read,
                     self.csr_dma.error_status_write,

@@ -95,7 +95,7 @@ class IRQ:
     FLUSH = 1  # dma.flush_status.done
     BUS_MASTER = 2  # bm.status.done or .error
     DEVICE = 3  # dev.status.done or .error
-    ERROR = 4  # any latched bus error: dcache, icache or dma error_status
+    ERROR = 4  # any latched error: dcache, icache or dma error_status
     SYSTEM_CHANNEL = 8  # + n: ch<n>.status.tc or .error
     WIDTH = 12
 
@@ -192,7 +192,11 @@ def registers(system_channels: int = 1) -> list[Register]:
             "sys",
             "dcache_geometry",
             0x01C,
-            (_f("sets", 0, 16, "ro", "sets"), _f("ways", 16, 8, "ro", "ways")),
+            (
+                _f("sets", 0, 16, "ro", "sets"),
+                _f("ways", 16, 8, "ro", "ways"),
+                _f("parity", 24, 1, "ro", "1: bytes and tags have parity"),
+            ),
             "D-cache geometry.",
         ),
         Register(
@@ -223,6 +227,14 @@ def registers(system_channels: int = 1) -> list[Register]:
                 _f("prefetch", 1, 1, "w", "1: fill the line now, cause prefetch"),
                 _f("writeback", 2, 1, "w", "1: write the line back now if dirty; it stays, clean"),
                 _f(
+                    "flip_data",
+                    3,
+                    1,
+                    "w",
+                    "1: invert the parity bit of the byte at inject_addr if its line is there; parity only",
+                ),
+                _f("flip_tag", 4, 1, "w", "1: invert the parity bit of the line's tag if the line is there; parity only"),
+                _f(
                     "busy",
                     8,
                     1,
@@ -230,7 +242,7 @@ def registers(system_channels: int = 1) -> list[Register]:
                     "a command is not finished: its fill is not installed / its write-back not answered",
                 ),
             ),
-            "One eviction, write-back or prefetch on demand: what a real CPU may do at any time.",
+            "One eviction, write-back or prefetch on demand: what a real CPU may do at any time; and one upset of a stored bit.",
         ),
         _counter("dcache", "hits", 0x110, "cached CPU beats that hit"),
         _counter("dcache", "misses", 0x114, "cached CPU beats that missed (a beat that waits for a fill in flight counts)"),
@@ -246,8 +258,10 @@ def registers(system_channels: int = 1) -> list[Register]:
             (
                 _f("fill", 0, 1, "w1c", "a demand fill got a bus error (the requester got SLVERR too)"),
                 _f("writeback", 1, 1, "w1c", "a write-back got a bus error; its bytes are lost"),
+                _f("parity_tag", 2, 1, "w1c", "a set was looked up in which a valid line's tag has wrong parity; parity only"),
+                _f("parity_data", 3, 1, "w1c", "a byte with wrong parity was loaded or written back; parity only"),
             ),
-            "Latched D-cache bus errors.",
+            "Latched D-cache bus and parity errors.",
         ),
         Register("dcache", "error_addr", 0x134, _whole("ro", "byte address"), "Line of the first latched error."),
         _counter("icache", "hits", 0x200, "fetch beats that hit"),

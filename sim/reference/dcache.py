@@ -12,6 +12,7 @@ from sim.record import Event
 from .context import Context
 from .lines import Command, Fill, Line, WriteBack
 from .stores import StoreModel
+from .upsets import UpsetModel
 
 __all__ = ["DCacheModel"]
 
@@ -23,6 +24,7 @@ class DCacheModel:
         self.c = context
         self.config = context.config.dcache
         self.stores = StoreModel(context)
+        self.upsets = UpsetModel(context)
         self.lines: dict[int, Line] = {}
         self.fills: dict[int, Fill] = {}
         self.dropped: dict[int, list[Fill]] = {}  # dropped before all beats had come
@@ -83,6 +85,8 @@ class DCacheModel:
         _, _, flags, _, addr, aux, data = event
         c = self.c
         line = self.lines.get(addr & c.line_mask)
+        if self.config.parity and self.upsets.answers(event, store=False):
+            return
         if line is None or flags & 1:
             self._load_slow(event)
             return
@@ -130,6 +134,10 @@ class DCacheModel:
         line = self.lines.get(addr & c.line_mask)
         beat = (addr & ~c.line_mask) >> c.beat_shift
         mask = c.masks[aux]
+        if self.config.parity:
+            if self.upsets.answers(event, store=True):
+                return
+            self.upsets.stored(event)
         if self.config.write_through:
             self._store_through(event, line, beat, mask)
             return
@@ -257,7 +265,12 @@ class DCacheModel:
             self.c.report(event, f"D-cache line {event.addr:#010x}: {verb} although the line is not valid", event.addr)
         return line
 
+    def _write_back(self, event: Event, data: list[int], line: Line) -> None:
+        entry = WriteBack(data, line.dirty_since, event.aux & 0xF, self.upsets.spoils(event.addr))
+        self.write_backs.setdefault(event.addr, []).append(entry)
+
     def _remove(self, address: int, line: Line) -> None:
+        self.upsets.forget(address)
         del self.lines[address]
         self.slots.pop((address // self.c.line_bytes % self.config.sets, line.way), None)
 
@@ -284,10 +297,9 @@ class DCacheModel:
         self._cause(event, "evicted", self._may_evict, clean=line.dirty, invalidate=True)
         if line.dirty != bool(event.flags & 1):
             c.report(event, f"D-cache line {event.addr:#010x}: dirty flag at eviction", event.addr, line.dirty, event.flags & 1)
-        self._remove(event.addr, line)
         if line.dirty:
-            entry = WriteBack(line.data, line.dirty_since, event.aux & 0xF)
-            self.write_backs.setdefault(event.addr, []).append(entry)
+            self._write_back(event, line.data, line)
+        self._remove(event.addr, line)
 
     def clean(self, event: Event) -> None:
         c = self.c
@@ -299,8 +311,7 @@ class DCacheModel:
             c.report(event, f"D-cache line {event.addr:#010x}: cleaned by cause {event.aux & 0xF}, which evicts", event.addr)
         if not line.dirty:
             c.report(event, f"D-cache line {event.addr:#010x}: cleaned although it is not dirty", event.addr)
-        entry = WriteBack(list(line.data), line.dirty_since, event.aux & 0xF)
-        self.write_backs.setdefault(event.addr, []).append(entry)
+        self._write_back(event, list(line.data), line)
         line.dirty = False
 
     def invalidate(self, event: Event) -> None:
@@ -376,11 +387,15 @@ class DCacheModel:
             c.report(event, f"{what}: bus error", address, entry.error, bool(event.flags & 1))
         if entry.error:
             c.maintenance.write_back_error(address, entry.cause)
+        self.upsets.write_back_done(event, entry.spoiled, entry.cause)
 
     # --- snoop
-    def newest(self, address: int) -> list[int] | None:
-        """The line's bytes where they are newer than memory (array, fill with stores, write-back buffer), or None."""
-        line = self.lines.get(address)
+    def newest(self, address: int, *, array: bool = True) -> list[int] | None:
+        """The line's bytes where they are newer than memory (array, fill with stores, write-back buffer), or None.
+
+        Without ``array``: as a snoop sees it that meets a bad tag in the line's set.
+        """
+        line = self.lines.get(address) if array else None
         if line is not None and line.dirty:
             return list(line.data)
         fill = self.fills.get(address)
@@ -410,7 +425,7 @@ class DCacheModel:
             c.report(event, f"D-cache line {event.addr:#010x}: snooped on a platform without coherency", event.addr)
             return
         self.stores.passed(event, event.addr, "snooped")
-        words = self.newest(event.addr)
+        words = self.newest(event.addr, array=not self.upsets.blocks(event.addr))
         self._hit(event, words)
         if words is None and event.flags & 1:
             words = c.line_words(event.addr)
@@ -436,7 +451,11 @@ class DCacheModel:
         self.stores.passed(event, address, "DMA write snooped")
         beats = c.dma.snooped_write(event)
         line, fill = self.lines.get(address), self.fills.get(address)
-        words = self.newest(address)
+        trusted = not self.upsets.blocks(address)
+        words = self.newest(address, array=trusted)
+        if not trusted:
+            line = None
+            self.aliased.add(address)  # what the array holds of it may be older from now on
         self._hit(event, words)
         if event.flags & 2:
             if line is not None and not line.dirty:

@@ -109,6 +109,7 @@ class MaintenanceModel:
             if c.config.dcache.partial_lines == "clean" and op == MaintOp.INVALIDATE and length:
                 cut = {edge & c.line_mask for edge in (start, end) if edge % c.line_bytes}
                 run.edges = frozenset(line for line in cut if run.covers(line))
+        self.upset()
 
     def _unfinished(self, run: _Running) -> list[tuple[int, str]]:
         """What is left to do of the command, on whole lines and on edges that must be cleaned."""
@@ -120,7 +121,8 @@ class MaintenanceModel:
         ):
             cleans, invalidates = bool(op & MaintOp.CLEAN), bool(op & MaintOp.INVALIDATE)
             found += self.c.dcache.unfinished(Command(covers, cleans, invalidates, run.begin, buffered_is_done))
-        return sorted(found)
+        # A set with a bad tag is left alone, and reported.
+        return sorted(item for item in found if not self.c.dcache.upsets.blocks(item[0]))
 
     def _check_d(self, event: Event, run: _Running, moment: str) -> None:
         for line, rule in self._unfinished(run):
@@ -134,6 +136,9 @@ class MaintenanceModel:
             c.report(event, "maintenance: a command ended although none was running", event.addr)
             return
         error, aborted = bool(event.flags & 1), bool(event.flags & 2)
+        if run.target & _D and self.c.dcache.upsets.blocks_any(*self._walked(run), before=run.begin_cycle):
+            # A walk by addresses looks all its sets up; one of the array may pass rows that it has nothing to do in.
+            run.must_error |= run.scope != MaintScope.ALL and (run.last - run.first) // c.line_bytes < c.config.dcache.lines
         if aborted and not run.aborted:
             c.report(event, "maintenance: the command ended as aborted although nobody aborted it", event.addr)
         if error and not run.may_error:
@@ -147,6 +152,16 @@ class MaintenanceModel:
         if run.target & _I and run.op & MaintOp.INVALIDATE:
             for line, rule in c.icache.unfinished(run.covers, run.begin):
                 c.report(event, f"I-cache line {line:#010x}: {rule} although maintenance reports done", line)
+
+    def _walked(self, run: _Running) -> tuple[int, int]:
+        """The lines of the command that lie in the memory window, first and last."""
+        return max(run.first, self.c.base), min(run.last, self.c.end - self.c.line_bytes)
+
+    def upset(self) -> None:
+        """A parity bit was inverted: a walk that meets a valid line whose tag is bad ends with an error."""
+        run = self.running
+        if run and run.target & _D:
+            run.may_error |= self.c.dcache.upsets.blocks_any(*self._walked(run))
 
     def allows(self, line: int, *, clean: bool = False, invalidate: bool = False, losing: bool = False) -> bool:
         """May the running command clean / invalidate this D-cache line (``losing``: throw dirty bytes away)?"""

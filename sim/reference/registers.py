@@ -71,6 +71,7 @@ class RegisterModel:
     def _inject_command(self, event: Event) -> None:
         line = self["dcache.inject_addr"] & self.c.line_mask
         self.c.dcache.inject_command(line, bool(event.data & 1), bool(event.data & 2), bool(event.data & 4))
+        self.c.dcache.upsets.command(self["dcache.inject_addr"], bool(event.data & 8), bool(event.data & 16))
 
     def _fault(self, event: Event) -> None:
         if self["mem.fault_ctrl"] & 3:

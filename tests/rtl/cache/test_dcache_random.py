@@ -101,10 +101,13 @@ class Traffic:
         await self.bench.manager.wait(ctx, *[t for t, _ in self.checks], *self.bench.manager.todo, limit=20000)
         await self.bench.manager.wait(ctx, *[t for t, _ in self.checks])
         for t, expected in self.checks:
-            assert set(t.resps) == {Resp.OKAY}, t
-            for got, (want, mask) in zip(t.data, expected):
-                bits = sum(0xFF << 8 * n for n in range(16) if mask >> n & 1)
-                assert got & bits == want & bits, f"{t}: got {got:#x}, want {want:#x}"
+            self.check(t, expected)
+
+    def check(self, t, expected):
+        assert set(t.resps) == {Resp.OKAY}, t
+        for got, (want, mask) in zip(t.data, expected):
+            bits = sum(0xFF << 8 * n for n in range(16) if mask >> n & 1)
+            assert got & bits == want & bits, f"{t}: got {got:#x}, want {want:#x}"
 
 
 async def background_maintenance(ctx, bench, rng, span, done, ops=(MaintOp.CLEAN, MaintOp.CLEAN_INVALIDATE)):

@@ -177,7 +177,7 @@ def test_rw_registers_hold_their_bits_and_reset_values():
 
 def test_read_only_and_reserved():
     config = SocConfig().replace(dma__chunk_bytes=32, memory__size=1 << 20, dcache__prefetcher=False, coherency="snoop")
-    config = config.replace(dcache__partial_lines="clean", dcache__write_policy="through")
+    config = config.replace(dcache__partial_lines="clean", dcache__write_policy="through", dcache__parity=True)
     bench = Bench(config)
 
     async def stimulus(ctx):
@@ -185,7 +185,7 @@ def test_read_only_and_reserved():
         assert await bench.get(ctx, "sys.features") == 0x20_20_08_99
         assert await bench.get(ctx, "sys.mem_base") == 0x8000_0000
         assert await bench.get(ctx, "sys.mem_size") == 1 << 20
-        assert await bench.get(ctx, "sys.dcache_geometry") == 2 << 16 | 64
+        assert await bench.get(ctx, "sys.dcache_geometry") == 1 << 24 | 2 << 16 | 64
         await bench.put(ctx, "sys.id", 0)  # ignored, OKAY
         assert await bench.get(ctx, "sys.id") == 0x4650_5431
         await bench.put(ctx, "ch0.mode", 0xFFFF_FFFF)  # reserved bits read as zero
@@ -437,6 +437,8 @@ def test_interrupts():
         "csr_dev.status_error": IRQ.DEVICE,
         "csr_dcache.error_status_fill": IRQ.ERROR,
         "csr_dcache.error_status_writeback": IRQ.ERROR,
+        "csr_dcache.error_status_parity_tag": IRQ.ERROR,
+        "csr_dcache.error_status_parity_data": IRQ.ERROR,
         "csr_icache.error_status_fill": IRQ.ERROR,
         "csr_dma.error_status_read": IRQ.ERROR,
         "csr_dma.error_status_write": IRQ.ERROR,

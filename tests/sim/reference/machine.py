@@ -153,6 +153,13 @@ class Machine:
         entry = self.dcache.pop(line)
         self.emit(Kind.INVALIDATE, line, aux=cause, flags=entry[1])
 
+    def upset(self, addr: int, tag=False):
+        """Inverts the parity bit of a byte, or of its line's tag, by register; what is recorded after it must know of it."""
+        self.csr_write("dcache.inject_addr", addr)
+        self.csr_write("dcache.inject_cmd", 16 if tag else 8)
+        self.emit(Kind.UPSET, addr, aux=tag)
+        self.cycle += 10
+
     def drain_buffer(self, count=None, error=0):
         for _ in range(len(self.buffer) if count is None else count):
             line, data = self.buffer.popleft()
