@@ -163,11 +163,14 @@ def add_access(
         store_hit.eq(tried & we & found),
         bad_tag.eq(tried & distrusts),
         bad_word.eq(load_hit & word_bad),
+        # Also one that will not find its line: it must not stay for ever behind an invalidation that nobody sends.
         wants_store.eq(
             we
-            & found
             & ~(changing | busy)
-            & ((p.from_q & q.cached & ~q.empty & ~p.waits & ~alone & ~f.awaited & ~h.served & ~h.fails) | p.from_head)
+            & (
+                (p.from_q & q.cached & ~q.empty & ~p.waits & ~joins & ~alone & ~f.awaited & ~h.served & ~h.fails)
+                | (p.from_head & found)
+            )
         ),
         performed.eq(go & (enough | distrusts | q.empty)),
         undecided.eq(go & ~(enough | distrusts | q.empty)),
