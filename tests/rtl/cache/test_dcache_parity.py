@@ -170,6 +170,22 @@ def test_every_bit_of_a_tag_is_covered():
     run(testbench)
 
 
+def test_a_write_through_store_to_a_bad_set_is_not_sent_to_memory():
+    async def testbench(ctx, bench, reports):
+        old = bench.word(BASE)
+        for address in (BASE, BASE + LINE):
+            await load(ctx, bench, address)
+        await inject(ctx, bench, BASE, "flip_tag")
+        stores = [bench.manager.write(BASE + at, [0x99]) for at in (0, WAY, LINE)]
+        await bench.manager.wait(ctx, *stores)
+        assert [t.resps for t in stores] == [[Resp.SLVERR], [Resp.SLVERR], [Resp.OKAY]]
+        await bench.idle(ctx)
+        assert bench.word(BASE) == old and bench.word(BASE + LINE) == 0x99
+        assert reports.take() == (2, 0)
+
+    run(testbench, SMALL.replace(dcache__write_policy="through"))
+
+
 def test_an_invalid_way_is_not_looked_at():
     async def testbench(ctx, bench, reports):
         await load(ctx, bench, BASE)
@@ -428,10 +444,10 @@ def soak_with_upsets(config, seed, count, **options):
     bench.run(main, upsets, reports.run)
 
 
-@pytest.mark.parametrize("number", [0, 2])
-def test_random_upsets(number):
-    options = soak_options(300 + number, 0.0)
-    soak_with_upsets(geometry(*GEOMETRIES[number]).replace(dcache__parity=True), count=120, **options)
+@pytest.mark.parametrize("number, policy", [(0, "back"), (2, "back"), (0, "through")])
+def test_random_upsets(number, policy):
+    config = geometry(*GEOMETRIES[number]).replace(dcache__parity=True, dcache__write_policy=policy)
+    soak_with_upsets(config, count=120, **soak_options(300 + number, 0.0))
 
 
 @pytest.mark.slow
