@@ -3,7 +3,8 @@
 
 An operation returns when the maintenance unit reports *done*: the lines are in the state the operation promises, and memory (the
 point of coherency) has answered all write-backs. The hardware's unit is the line: a range touches each line that holds
-one of its bytes, so an invalidate also drops a neighbour's bytes in the first and last line.
+one of its bytes, so an invalidate also drops a neighbour's bytes in the first and last line (with ``sys.features.partial_clean``
+it cleans these two first where a range covers only a part of them).
 
 :meth:`CacheMaintenance.post` gives a command and does not wait; :meth:`CacheMaintenance.barrier` does. The unit takes one command
 at a time, so any later operation waits for a posted one first.

@@ -29,6 +29,7 @@ from .bus import Bus, FlushpointError
 __all__ = ["IRQ", "RegisterAccess", "RegisterBlock", "RegisterError", "RegisterValue", "Registers"]
 
 _WORD = (1 << 32) - 1
+_READ_ONLY = ("ro", "count")
 
 
 class RegisterError(FlushpointError, ValueError):
@@ -152,7 +153,7 @@ class RegisterAccess:
     def encode(self, value: int | None = None, /, **fields: int) -> int:
         """The word that :meth:`write` would put on the bus; raises :class:`RegisterError` like it."""
         name = self.register.full_name
-        writable = [field for field in self.register.fields if field.access != "ro"]
+        writable = [field for field in self.register.fields if field.access not in _READ_ONLY]
         if not writable:
             raise RegisterError(f"{name} must not be written: all its fields are read-only")
         if (value is None) == (not fields):
@@ -168,7 +169,7 @@ class RegisterAccess:
                     break
             else:
                 raise RegisterError(f"{name} field must be one of {_names(writable)}, not {field_name!r}")
-            if field.access == "ro":
+            if field.access in _READ_ONLY:
                 raise RegisterError(f"{name}.{field_name} must not be written: it is read-only (value {_show(content)})")
             limit = (1 << field.width) - 1
             if not isinstance(content, int) or not 0 <= content <= limit:

@@ -63,6 +63,14 @@ class CacheConfig:
     ``write_buffer_lines`` is the depth
     of the write-back buffer in lines and ``fill_slots`` the number of demand fills in flight (D-cache only). ``prefetcher``
     builds the next-line prefetcher (a register switches it at run time; it is off after reset).
+    ``partial_lines`` (D-cache only) says what an invalidate of a range does to a first or last line that the range covers only
+    partly: ``"drop"`` it with the neighbour's bytes, or ``"clean"`` it first, as Arm v7's ``dma_inv_range`` does.
+
+    ``write_policy`` (D-cache only) is ``"back"``: a store allocates its line and stays there, dirty, until the line leaves or
+    is cleaned; or ``"through"``: a store changes its line if it is present, allocates none, and goes to memory as a write of just
+    its bytes, so that no line is ever dirty. Then the write-back buffer is a store queue of four stores for each of
+    ``write_buffer_lines``.
+    ``parity`` (D-cache only) adds a parity bit to every byte and every tag, checked where they are used.
     """
 
     sets: int = 64
@@ -73,6 +81,9 @@ class CacheConfig:
     write_buffer_lines: int = 4
     fill_slots: int = 4
     prefetcher: bool = True
+    partial_lines: str = "drop"
+    write_policy: str = "back"
+    parity: bool = False
 
     def check(self, name: str) -> None:
         _integer(f"{name}.sets", self.sets, 2, 4096, power_of_two=True)
@@ -83,6 +94,18 @@ class CacheConfig:
         _integer(f"{name}.write_buffer_lines", self.write_buffer_lines, 1, 8)
         _integer(f"{name}.fill_slots", self.fill_slots, 1, 8)
         _flag(f"{name}.prefetcher", self.prefetcher)
+        _choice(f"{name}.partial_lines", self.partial_lines, ("drop", "clean"))
+        _choice(f"{name}.write_policy", self.write_policy, ("back", "through"))
+        _flag(f"{name}.parity", self.parity)
+
+    @property
+    def write_through(self) -> bool:
+        return self.write_policy == "through"
+
+    @property
+    def write_entries(self) -> int:
+        """What can be on its way to memory: lines, or stores."""
+        return self.write_buffer_lines * (4 if self.write_through else 1)
 
     @property
     def size_bytes(self) -> int:
@@ -224,10 +247,18 @@ class SocConfig:
         self.dma.check()
         self.device.check()
         self.faults.check()
+        if self.icache.write_through:
+            raise ConfigError(f"icache.write_policy must be 'back': nothing is stored in it, not {self.icache.write_policy!r}")
         if self.icache.line_bytes != self.dcache.line_bytes:
             raise ConfigError(
                 f"icache.line_bytes must equal dcache.line_bytes ({self.dcache.line_bytes}), not {self.icache.line_bytes}"
             )
+        if self.icache.partial_lines != "drop":
+            raise ConfigError(
+                f"icache.partial_lines must be 'drop': its lines are never dirty, not {self.icache.partial_lines!r}"
+            )
+        if self.icache.parity:
+            raise ConfigError("icache.parity must be false: only the D-cache has parity, not True")
         for name in ("dcache", "icache"):
             line = getattr(self, name).line_bytes
             if line < 2 * self.data_bytes:

@@ -28,7 +28,8 @@ class Kind(enum.IntEnum, shape=8):
     CSR_WRITE = 0x09  # addr offset, data value written, tag (takes effect at this edge)
     # --- cpu: the D-cache's CPU side, one record per beat
     LOAD = 0x10  # cached load performed: addr beat, aux strobes asked for, data returned, tag, flags[0] error, flags[1] hit
-    STORE = 0x11  # cached store performed (bytes in the array or merged into the fill in flight): as LOAD, data stored
+    STORE = 0x11  # cached store performed (bytes in the array or merged into the fill in flight): as LOAD, data stored;
+    #               write-through: bytes in the array if the line is there, and in any case in the store queue
     UNCACHED_LOAD = 0x12  # answered: addr beat, aux strobes, data, tag, flags[0] error (memory window and CSR window)
     UNCACHED_STORE = 0x13  # issued (before its MEM_WRITE / CSR_WRITE): addr beat, aux strobes, data, tag
     UNCACHED_STORE_DONE = 0x14  # answered: addr beat, tag, flags[0] error
@@ -41,8 +42,10 @@ class Kind(enum.IntEnum, shape=8):
     CLEAN = 0x29  # the dirty line's bytes are copied to the write-back buffer, the line stays, clean: addr line, aux Cause
     INVALIDATE = 0x2A  # the line leaves the array, its bytes are discarded: addr line, aux Cause, flags[0] was dirty;
     #                    flags[1] (addr 0): every line of the array at once, the dirty ones only if flags[0]
+    UPSET = 0x2B  # a stored parity bit was inverted on demand: addr byte, aux 0 the byte's, 1 its line's tag's
     # --- d_wb: write-back buffer
-    WB_DONE = 0x30  # memory answered a write-back: addr line, flags[0] error; the entry is freed
+    WB_DONE = 0x30  # memory answered a write-back, or the oldest store of a write-through cache: addr line, flags[0] error;
+    #                  the entry is freed
     # --- snoop: only with coherency "snoop"; addr line, flags[0] dirty hit (array, fill in flight or write-back buffer)
     SNOOP_READ = 0x38  # DMA or I-fetch looked the D-cache up; on a dirty hit data is forwarded: aux source
     SNOOP_WRITE = 0x39  # DMA write: a dirty hit merges the write's bytes (flags[0]), a clean one was dropped (flags[1])

@@ -15,7 +15,7 @@ from rtl.config import SocConfig
 
 from .scenarios import AnyScenario, select
 from .scenarios.layout import check_fit, fitting
-from .scenarios.model import COHERENT, NON_COHERENT, split_platform
+from .scenarios.model import COHERENT, NON_COHERENT, Scenario, split_platform
 from .toolchain import SIMULATORS
 
 __all__ = [
@@ -161,6 +161,13 @@ def prepare(
     data, shown = read_payload(payload)
     configs = read_configs(config, len(data))
     chosen = tuple(scenario for scenario in scenarios if split_platform(scenario.platform)[0] in configs)
+    if chosen and any(each.dcache.write_through for each in configs.values()):
+        chosen = tuple(scenario for scenario in chosen if isinstance(scenario, Scenario))
+        if not chosen:
+            raise OptionError(
+                f"scenario must be one of the tables, not {scenarios[0].name!r}: examples say what happens with a write-back "
+                f"D-cache, and {str(config)!r} sets dcache.write_policy ('check DRIVER --config' takes any driver)"
+            )
     if not chosen:
         (platform,) = configs
         raise OptionError(

@@ -7,14 +7,14 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import SocConfig
 from ..probe import Cause
-from .native import AuxOp, AuxSignature, Geometry
+from .native import AuxOp, AuxSignature, Geometry, add_flight
 from .ports import InvalidateSignature, SnoopOp, SnoopSignature
 
 __all__ = ["SnoopPort", "StoreInvalidator"]
 
 
 class SnoopPort(wiring.Component):
-    """Turns snoop requests into pipeline operations; one at a time, response one cycle after the lookup.
+    """Turns snoop requests into pipeline operations; one at a time, response one cycle after the operation.
 
     A write blocks its line from its lookup on until ``release``; a second write waits for that, reads do not. Addresses
     outside the memory window are answered "not dirty" without a lookup.
@@ -42,20 +42,20 @@ class SnoopPort(wiring.Component):
         m = Module()
         g, aux = self._g, self.aux
         req, rsp = self.snoop.req, self.snoop.rsp
-        write, window, in_second, ready = Signal(), Signal(), Signal(), Signal()
+        write, window, ready = Signal(), Signal(), Signal()
+        flight = add_flight(m, aux)
         m.d.comb += [
             write.eq(req.payload.op == SnoopOp.WRITE),
             window.eq(g.in_window(req.payload.addr)),
             ready.eq(req.valid & ~rsp.valid),
             aux.line.eq(g.line_of(req.payload.addr)),
-            aux.valid.eq(ready & window & ~in_second & ~(write & self.blocked)),
+            aux.valid.eq(ready & window & ~flight.any() & ~(write & self.blocked)),
             req.ready.eq(aux.done | (ready & ~window)),
         ]
         with m.If(write):
             m.d.comb += aux.op.eq(AuxOp.SNOOP_WRITE)
         with m.Else():
             m.d.comb += aux.op.eq(AuxOp.SNOOP_READ)
-        m.d.sync += in_second.eq(aux.grant)
         with m.If(rsp.ready):
             m.d.sync += rsp.valid.eq(0)
         with m.If(req.ready):

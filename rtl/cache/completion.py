@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Accesses of the CPU that have been looked up but not answered yet, in their order."""
 
-from amaranth import Cat, Module, Signal
+from amaranth import Cat, Module
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -13,19 +13,12 @@ __all__ = ["CompletionQueue", "EntryLayout"]
 
 
 class EntryLayout(data.StructLayout):
-    """An access: ``parked`` until its line has come (``slots``: the fill it waits for, one-hot), or performed already."""
+    """An access: ``parked`` until its line has come, or performed already (with parity: or found ``bad``, and answered so)."""
 
-    def __init__(self, g: Geometry, *, slots: int, meta_width: int):
+    def __init__(self, g: Geometry, *, meta_width: int):
+        bad = {"bad": 1} if g.parity else {}
         super().__init__(
-            {
-                "parked": 1,
-                "we": 1,
-                "line": g.line_bits,
-                "word": g.word_bits,
-                "strb": g.data_bytes,
-                "slots": slots,
-                "meta": meta_width,
-            }
+            {"parked": 1, "we": 1, "line": g.line_bits, "word": g.word_bits, "strb": g.data_bytes, "meta": meta_width} | bad
         )
 
 
@@ -34,11 +27,14 @@ class CompletionQueue(wiring.Component):
 
     Members
     -------
-    push, entry, data, tag, primary : appends an entry in the next cycle; only while not ``full``. ``data``: what a store
-        writes, or what a load has returned. ``tag`` and ``primary`` (it started a fill) are for records only.
+    push, entry, data : appends an entry in the next cycle; only while not ``full``. ``data``: what a store writes, or what a
+        load has returned.
+    mark, mark_at, slots, tag, primary : writes what is known about a parked entry only later: ``slots``, the fill that it waits
+        for (one-hot). ``tag`` and ``primary`` (it started a fill) are for records only.
     settle : the head's ``data`` becomes the pushed ``data`` (so not together with ``push``).
     pop : removes the head.
-    empty, full, head, head_data, head_tag, head_primary : the oldest entry.
+    empty, full, single : no entry, no place, one entry.
+    head, head_data, head_slots, head_tag, head_primary : the oldest entry.
     head_at, tail_at : positions of the head and of the next push.
     """
 
@@ -47,20 +43,25 @@ class CompletionQueue(wiring.Component):
     def __init__(self, *, config: SocConfig, slots: int, meta_width: int):
         g = Geometry(config)
         depth = self.DEPTH
-        self._shape = EntryLayout(g, slots=slots, meta_width=meta_width)
+        self._shape = EntryLayout(g, meta_width=meta_width)
         super().__init__(
             {
                 "push": In(1),
                 "entry": In(self._shape),
                 "data": In(g.data_width),
+                "mark": In(1),
+                "mark_at": In(range(depth)),
+                "slots": In(slots),
                 "tag": In(16),
                 "primary": In(1),
                 "settle": In(1),
                 "pop": In(1),
                 "empty": Out(1, init=1),
                 "full": Out(1),
+                "single": Out(1),
                 "head": Out(self._shape),
                 "head_data": Out(g.data_width),
+                "head_slots": Out(slots),
                 "head_tag": Out(16),
                 "head_primary": Out(1),
                 "head_at": Out(range(depth)),
@@ -69,41 +70,49 @@ class CompletionQueue(wiring.Component):
         )
         self._entries = Memory(shape=self._shape, depth=depth, init=[])
         self._data = Memory(shape=g.data_width, depth=depth, init=[])
+        self._slots = Memory(shape=slots, depth=depth, init=[])
         # Apart, so that it costs nothing where records are not looked at.
         self._notes = Memory(shape=17, depth=depth, init=[])
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.entries, m.submodules.data, m.submodules.notes = self._entries, self._data, self._notes
-        put, get = self._entries.write_port(), self._entries.read_port(domain="comb")
-        put_data, get_data = self._data.write_port(), self._data.read_port(domain="comb")
-        put_note, get_note = self._notes.write_port(), self._notes.read_port(domain="comb")
-        level = Signal(range(self.DEPTH + 1))
-        after = Signal(range(self.DEPTH + 1))
-        m.d.comb += after.eq(level + self.push - self.pop)
-        m.d.sync += [level.eq(after), self.empty.eq(after == 0), self.full.eq(after == self.DEPTH)]
+        memories = {"entries": self._entries, "data": self._data, "slots": self._slots, "notes": self._notes}
+        put, get = {}, {}
+        for name, memory in memories.items():
+            m.submodules[name] = memory
+            put[name], get[name] = memory.write_port(), memory.read_port(domain="comb")
+            m.d.comb += [put[name].addr.eq(self.tail_at), get[name].addr.eq(self.head_at)]
+        # Whether an entry comes or goes is known late, so what follows in either case is prepared.
+        following = (self.tail_at + 1)[: len(self.tail_at)]
+        with m.If(self.push & ~self.pop):
+            m.d.sync += [self.empty.eq(0), self.single.eq(self.empty), self.full.eq(following == self.head_at)]
+        with m.Elif(self.pop & ~self.push):
+            m.d.sync += [
+                self.empty.eq(self.single),
+                self.single.eq((self.head_at + 2)[: len(self.head_at)] == self.tail_at),
+                self.full.eq(0),
+            ]
         with m.If(self.push):
             m.d.sync += self.tail_at.eq(self.tail_at + 1)
         with m.If(self.pop):
             m.d.sync += self.head_at.eq(self.head_at + 1)
         m.d.comb += [
-            put.addr.eq(self.tail_at),
-            put.data.eq(self.entry),
-            put.en.eq(self.push),
-            put_note.addr.eq(self.tail_at),
-            put_note.data.eq(Cat(self.tag, self.primary)),
-            put_note.en.eq(self.push),
-            put_data.addr.eq(self.tail_at),
-            put_data.data.eq(self.data),
-            put_data.en.eq(self.push | self.settle),
-            get.addr.eq(self.head_at),
-            get_data.addr.eq(self.head_at),
-            get_note.addr.eq(self.head_at),
-            self.head.eq(get.data),
-            self.head_data.eq(get_data.data),
-            self.head_tag.eq(get_note.data[:16]),
-            self.head_primary.eq(get_note.data[16]),
+            put["entries"].data.eq(self.entry),
+            put["entries"].en.eq(self.push),
+            put["data"].data.eq(self.data),
+            put["data"].en.eq(self.push | self.settle),
+            put["slots"].addr.eq(self.mark_at),
+            put["slots"].data.eq(self.slots),
+            put["slots"].en.eq(self.mark),
+            put["notes"].addr.eq(self.mark_at),
+            put["notes"].data.eq(Cat(self.tag, self.primary)),
+            put["notes"].en.eq(self.mark),
+            self.head.eq(get["entries"].data),
+            self.head_data.eq(get["data"].data),
+            self.head_slots.eq(get["slots"].data),
+            self.head_tag.eq(get["notes"].data[:16]),
+            self.head_primary.eq(get["notes"].data[16]),
         ]
         with m.If(self.settle):
-            m.d.comb += put_data.addr.eq(self.head_at)
+            m.d.comb += put["data"].addr.eq(self.head_at)
         return m

@@ -26,7 +26,8 @@ class DCache(wiring.Component):
     the CSR window, else to ``m_axi`` with ID 3. Accesses are performed in the order of their address handshakes. A read
     hit has R valid two cycles after the AR handshake; hit bursts run at one beat per cycle, reads and writes. A bus
     error on a demand fill answers SLVERR and is latched with its line in ``error_status.fill`` and ``error_addr``; one
-    on a write-back is latched in ``error_status.writeback``. See docs/dcache.md.
+    on a write-back is latched in ``error_status.writeback``. With ``dcache.parity`` wrong parity answers SLVERR to accesses
+    and is latched in ``error_status.parity_tag`` and ``error_status.parity_data``. See docs/dcache.md.
 
     Members
     -------
@@ -112,7 +113,7 @@ class DCache(wiring.Component):
             core.walk_way.eq(walker.way),
             core.walk_row.eq(walker.row),
             walker.visited.eq(core.visited),
-            walker.dirty.eq(core.walk_dirty),
+            walker.stained.eq(core.walk_stained),
             walker.any_dirty.eq(core.any_dirty),
             walker.space.eq(core.space),
             walker.occupied.eq(core.occupied),
@@ -121,10 +122,13 @@ class DCache(wiring.Component):
             walker.cpu_wants.eq(core.cpu.req.valid),
             injector.enable.eq(csr.ctrl_inject),
             injector.interval.eq(csr.ctrl_inject_interval),
+            injector.restart.eq(csr.ctrl_written),
             injector.seed.eq(csr.inject_seed),
             injector.reseed.eq(csr.inject_seed_written),
             core.inject_row.eq(injector.row),
-            injector.dirty.eq(core.inject_dirty),
+            injector.stained.eq(core.inject_stained),
+            injector.any_dirty.eq(core.any_dirty),
+            injector.evicted.eq(core.visited.dirty),
             command.start.eq(csr.inject_cmd_written),
             command.evict.eq(csr.inject_cmd_evict),
             command.writeback.eq(csr.inject_cmd_writeback),
@@ -135,29 +139,50 @@ class DCache(wiring.Component):
             core.prefetch.eq(csr.ctrl_prefetch),
         ]
 
-        # --- counters and latched errors
+        if config.dcache.parity:
+            m.d.comb += [
+                command.flip_data.eq(csr.inject_cmd_flip_data),
+                command.flip_tag.eq(csr.inject_cmd_flip_tag),
+                core.upset.eq(command.upset),
+            ]
+
+        # --- counted events and latched errors
         events = core.events
-        counters = (
-            (csr.hits, events.hit),
-            (csr.misses, events.miss),
-            (csr.evictions, events.evict),
-            (csr.writebacks, events.writeback),
-            (csr.stalls, core.cpu.req.valid & ~core.cpu.req.ready),
-            (csr.prefetches, events.prefetched),
-            (csr.prefetch_errors, events.prefetch_error),
-        )
-        for counter, event in counters:
-            count = Signal(32, name=f"count_{counter.name.removeprefix('csr__')}")
-            m.d.sync += count.eq(count + event)
-            m.d.comb += counter.eq(count)
+        m.d.comb += [
+            csr.hits_incr.eq(events.hit),
+            csr.misses_incr.eq(events.miss),
+            csr.evictions_incr.eq(events.evict),
+            csr.writebacks_incr.eq(events.writeback),
+            csr.stalls_incr.eq(core.cpu.req.valid & ~core.cpu.req.ready),
+            csr.prefetches_incr.eq(events.prefetched),
+            csr.prefetch_errors_incr.eq(events.prefetch_error),
+        ]
         latched = Signal(32)
         m.d.comb += [
             csr.error_status_fill_set.eq(events.fill_error),
             csr.error_status_writeback_set.eq(events.wb_error),
             csr.error_addr.eq(latched),
         ]
+        error, known = Signal(), Signal()
+        error_line = Signal(g.line_bits)
+        m.d.comb += [
+            error.eq(events.fill_error | events.wb_error),
+            known.eq(csr.error_status_fill | csr.error_status_writeback),
+            error_line.eq(Mux(events.fill_error, events.fill_line, events.wb_line)),
+        ]
+        if config.dcache.parity:
+            m.d.comb += [
+                csr.error_status_parity_tag_set.eq(events.bad_tag),
+                csr.error_status_parity_data_set.eq(events.bad_data | events.wb_spoiled),
+            ]
+            with m.If(csr.error_status_parity_tag | csr.error_status_parity_data):
+                m.d.comb += known.eq(1)
+            with m.If(events.bad_tag | events.bad_data | events.wb_spoiled):
+                m.d.comb += error.eq(1)
+            with m.If((events.bad_tag | events.bad_data) & ~events.fill_error):
+                m.d.comb += error_line.eq(events.bad_line)
         noted = Signal()  # an error of the cycle before: its flag is visible from this cycle on
-        m.d.sync += noted.eq(events.fill_error | events.wb_error)
-        with m.If((events.fill_error | events.wb_error) & ~(csr.error_status_fill | csr.error_status_writeback | noted)):
-            m.d.sync += latched.eq(g.address_of(Mux(events.fill_error, events.fill_line, events.wb_line)))
+        m.d.sync += noted.eq(error)
+        with m.If(error & ~(known | noted)):
+            m.d.sync += latched.eq(g.address_of(error_line))
         return m

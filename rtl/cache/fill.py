@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Line fills: a ring of slots for demand fills and one for prefetches, and the read channels of ``m_axi``."""
+"""Line fills: slots for demand fills and one for prefetches, and the read channels of ``m_axi``."""
 
 from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -10,6 +10,8 @@ from ..axi.bus import CACHE_NORMAL, CACHE_UNCACHED, AXI4Signature, Burst, Resp
 from ..config import SocConfig
 from ..probe import Cause
 from .native import Geometry
+from .onehot import lowest
+from .ring import Ring, add_level, encoded
 
 __all__ = ["DEMAND_ID", "PREFETCH_ID", "FillUnit", "SlotLayout", "pick"]
 
@@ -34,7 +36,6 @@ class SlotLayout(data.StructLayout):
                 "cause": Cause,
                 "line": g.line_bits,
                 "way": g.ways,  # one-hot
-                "word": g.word_bits,  # the first to come
             }
         )
 
@@ -44,28 +45,33 @@ class FillUnit(wiring.Component):
 
     An allocation makes AR valid in the next cycle: a WRAP burst from the missed beat, or an INCR burst from the line's start
     where a line has more beats than a WRAP burst may have (16). Demand slots have ID 0, so their beats come in the order of their
-    ARs; the prefetch slot has ID 1. A demand AR goes before an uncached one, that before a prefetch's. A beat is written to the
-    array in the cycle of its handshake; the slot keeps no data.
+    ARs; the prefetch slot has ID 1, and is fetched from its line's start. A demand AR goes before a prefetch's; an uncached one
+    goes when no AR of a line waits. A beat is written to the array in the cycle of its handshake; the slot keeps no data.
+
+    What AR and R need of a fill stands in two small tables, in the order of the ARs, so that neither channel looks at the slots.
 
     Members
     -------
-    alloc : ``valid prefetch line word way cause``: only while ``free`` (``free_prefetch``); or with ``again``: a slot (one-hot)
-        that is ``held`` and not ``filling`` fetches its line once more. alloc_slot : the slot, one-hot.
-    slots : what each fetches.
+    alloc : ``valid prefetch line word way cause victim``: only while ``free`` (``free_prefetch``); or with ``again``: a slot
+        (one-hot) that is ``held`` and not ``filling`` fetches its line once more. ``victim``: the write-back entry that was
+        pushed for the line that is replaced (one-hot, or 0). alloc_slot : the slot, one-hot.
+    slots : what each fetches; ``cause`` of a demand slot is always ``DEMAND``.
     filling, held, complete, error, dropped, used : per slot: from the allocation to ``finish`` / accesses of the CPU refer to
         it / every beat has come / one came with a bus error / must not be installed, serves nobody / an access waited for it.
-    beat : the beat that is offered: ``valid slot word error data line way`` (fills only; ``slot`` and ``way`` one-hot).
-    look, word, came : ``word`` of the line of ``look`` (a demand slot, one-hot) could be read from the array in the cycle before.
+    unread : write-back entries whose words are still being read: a beat waits on R until its line's ``victim`` has been.
+    beat : the beat that is offered: ``valid slot word error data index way`` (fills only; ``slot`` and ``way`` one-hot).
     hold : R is not taken in this cycle. taken : ``beat`` was.
     finish, drop, use, park, release : per slot, one cycle each: the fill is over / must not be installed / somebody waited for
         it / an access refers to it from now on / none does any more.
-    direct : an uncached read ``addr size``; its response is ``direct_rsp`` ``valid data resp``, until ``direct_take``.
+    direct : an uncached read ``addr size``; AR is valid in the next cycle if no other waits. The address stays until
+        ``ready`` (the AR handshake). Its response is ``direct_rsp`` ``valid data resp``, until ``direct_take``.
     """
 
     def __init__(self, *, config: SocConfig):
         g = self._g = Geometry(config)
         self.demand = config.dcache.fill_slots
         n = self.count = self.demand + 1
+        entries = config.dcache.write_buffer_lines
         beat = data.StructLayout(
             {
                 "valid": 1,
@@ -73,12 +79,21 @@ class FillUnit(wiring.Component):
                 "word": g.word_bits,
                 "error": 1,
                 "data": g.data_width,
-                "line": g.line_bits,
+                "index": g.index_bits,
                 "way": g.ways,
             }
         )
         alloc = data.StructLayout(
-            {"valid": 1, "prefetch": 1, "again": n, "line": g.line_bits, "word": g.word_bits, "way": g.ways, "cause": Cause}
+            {
+                "valid": 1,
+                "prefetch": 1,
+                "again": n,
+                "line": g.line_bits,
+                "word": g.word_bits,
+                "way": g.ways,
+                "cause": Cause,
+                "victim": entries,
+            }
         )
         axi = AXI4Signature(data_width=g.data_width, id_width=2)
         super().__init__(
@@ -94,10 +109,8 @@ class FillUnit(wiring.Component):
                 "error": Out(n),
                 "dropped": Out(n),
                 "used": Out(n),
+                "unread": In(entries),
                 "beat": Out(beat),
-                "look": In(n),
-                "word": In(g.word_bits),
-                "came": Out(1),
                 "hold": In(1),
                 "taken": Out(1),
                 "finish": In(n),
@@ -112,152 +125,161 @@ class FillUnit(wiring.Component):
                 "r": In(stream.Signature(axi.r_layout)),
             }
         )
+        # Rows of demand fills in the order of their ARs, and behind them one row for the prefetch.
+        self._row_bits = (self.demand - 1).bit_length()
+        depth = (1 << self._row_bits) + 1
+        self._wanted = Memory(shape=data.StructLayout({"line": g.line_bits, "word": g.word_bits}), depth=depth, init=[])
+        self._coming = Memory(
+            shape=data.StructLayout(
+                {
+                    "index": g.index_bits,
+                    "word": g.word_bits,
+                    "way": (g.ways - 1).bit_length(),
+                    "slot": self._row_bits,
+                    "victim": entries,
+                }
+            ),
+            depth=depth,
+            init=[],
+        )
+
+    def _row(self, row, prefetch):
+        """The row of a demand fill, or that of the prefetch."""
+        return Cat(row & ~prefetch.replicate(len(row)), prefetch)
 
     def elaborate(self, platform):
         m = Module()
-        g, count, last = self._g, self.count, self.count - 1
+        g, demand, last = self._g, self.demand, self.count - 1
+        alloc = self.alloc
         wraps = g.words <= 16
-        slots = [self.slots[n] for n in range(count)]
-        active = self.filling | self.held
+        m.submodules.wanted, m.submodules.coming = self._wanted, self._coming
+        tail, ask_at, get_at = Ring(demand, name="tail"), Ring(demand, name="ask_at"), Ring(demand, name="get_at")
 
-        todo = Signal(count)  # AR still to be issued
-        unused = Signal(self.demand)
+        # --- allocation
+        unused, first_unused = Signal(demand), Signal(demand)
+        fresh = Signal()  # a demand slot of its own
+        into_last = Signal()
         m.d.comb += [
-            unused.eq(~active[:last]),
+            unused.eq(~(self.filling | self.held)[:last]),
+            first_unused.eq(lowest(unused)),
             self.free.eq(unused.any()),
-            self.free_prefetch.eq(~active[last]),
-            self.alloc_slot.eq(
-                Mux(self.alloc.again.any(), self.alloc.again, Mux(self.alloc.prefetch, 1 << last, unused & -unused))
-            ),
+            self.free_prefetch.eq(~(self.filling | self.held)[last]),
+            fresh.eq(~alloc.again.any() & ~alloc.prefetch),
+            self.alloc_slot.eq(alloc.again | Mux(fresh, first_unused, alloc.prefetch << last)),
+            into_last.eq(self.alloc_slot[last]),
         ]
-
-        # --- demand slots in the order of their ARs, which is that of their beats
-        m.submodules.order = order = Memory(shape=self.demand, depth=self.demand, init=[])
-        order_in, order_out = order.write_port(), order.read_port(domain="comb")
-        asked_at, get_at = Signal(range(self.demand)), Signal(self.demand)
-        m.d.comb += [order_in.addr.eq(asked_at), get_at.eq(order_out.data)]
-
-        def step(pointer):
-            return Mux(pointer == self.demand - 1, 0, pointer + 1) if self.demand & (self.demand - 1) else pointer + 1
+        for memory in (self._wanted, self._coming):
+            write = memory.write_port()
+            m.d.comb += [
+                write.addr.eq(self._row(tail.row, into_last)),
+                write.en.eq(alloc.valid),
+                write.data.word.eq(Mux(into_last, 0, alloc.word) if wraps else 0),
+            ]
+            if memory is self._wanted:
+                m.d.comb += write.data.line.eq(alloc.line)
+            else:
+                m.d.comb += [
+                    write.data.index.eq(g.set_of(alloc.line)),
+                    write.data.way.eq(encoded(alloc.way)),
+                    write.data.slot.eq(encoded(self.alloc_slot[:last])),
+                    write.data.victim.eq(alloc.victim),
+                ]
+        allocates = Signal()
+        m.d.comb += allocates.eq(alloc.valid & ~into_last)
+        with m.If(allocates):
+            m.d.sync += tail.row.eq(tail.following())
 
         # --- AR: a payload that was shown stays until it is taken
-        direct_busy = Signal()  # its R has not come
-        want = Signal(3)  # demand, direct, prefetch
-        shown, choice, held = Signal(), Signal(3), Signal(3)
-        ask_at, held_at = Signal(self.demand), Signal(self.demand)  # the demand slot whose turn it is
-        m.d.comb += [
-            want.eq(Cat(todo[:last].any(), self.direct.valid & ~direct_busy, todo[last])),
-            choice.eq(Mux(shown, held, want & -want)),
-            ask_at.eq(Mux(shown, held_at, todo[:last] & -todo[:last])),
-            self.ar.valid.eq(want.any()),
-        ]
-        m.d.sync += [shown.eq(self.ar.valid & ~self.ar.ready), held.eq(choice), held_at.eq(ask_at)]
-        asks = Signal(count)
-        ask_line, ask_word = Signal(g.line_bits), Signal(g.word_bits)
-        m.d.comb += [
-            asks.eq(Mux(choice[2], 1 << last, ask_at)),
-            order_in.data.eq(ask_at),
-            ask_line.eq(pick(asks, [slot.line for slot in slots])),
-            ask_word.eq(pick(ask_at, [slot.word for slot in slots[:last]]) if wraps else 0),
-        ]
+        waiting, waiting_last = Signal(demand), Signal()  # demand fills (in unary), and the prefetch, whose AR has not gone
+        turn, next_turn = Signal(), Signal()  # AR belongs to the uncached read
+        prefetch, prefetch_shown = Signal(), Signal()
+        asked = Signal()  # a demand AR goes
+        wanted = self._wanted.read_port(domain="comb")
+        address, straight = Signal(32), self.direct.payload.addr
         ar = self.ar.payload
-        with m.If(choice[1]):
-            m.d.comb += [
-                ar.id.eq(_DIRECT_ID),
-                ar.addr.eq(self.direct.payload.addr),
-                ar.len.eq(0),
-                ar.size.eq(self.direct.payload.size),
-                ar.burst.eq(Burst.INCR),
-                ar.cache.eq(CACHE_UNCACHED),
-                self.direct.ready.eq(self.ar.ready),
-            ]
-            with m.If(self.ar.ready):
-                m.d.sync += direct_busy.eq(1)
-        with m.Else():
-            m.d.comb += [
-                ar.id.eq(choice[2]),
-                ar.addr.eq(g.address_of(ask_line) | (Mux(choice[2], 0, ask_word) << g.byte_bits)),
-                ar.len.eq(g.words - 1),
-                ar.size.eq(g.size_code),
-                ar.burst.eq(Burst.WRAP if wraps else Burst.INCR),
-                ar.cache.eq(CACHE_NORMAL),
-            ]
-            with m.If(self.ar.valid & self.ar.ready):
-                m.d.sync += todo.eq(todo & ~asks)
-                with m.If(choice[0]):
-                    m.d.comb += order_in.en.eq(1)
-                    m.d.sync += asked_at.eq(step(asked_at))
+        m.d.comb += [
+            prefetch.eq(prefetch_shown | (waiting_last & ~waiting[0] & ~turn)),
+            wanted.addr.eq(self._row(ask_at.row, prefetch)),
+            address.eq(Cat(Const(0, g.byte_bits), wanted.data.word, wanted.data.line)),
+            self.ar.valid.eq(turn | waiting[0] | waiting_last),
+            asked.eq(self.ar.ready & waiting[0] & ~prefetch_shown & ~turn),
+            next_turn.eq(Mux(turn, ~self.ar.ready, self.direct.valid & ~waiting[0] & ~waiting_last)),
+            self.direct.ready.eq(turn & self.ar.ready),
+        ]
+        add_level(m, waiting, allocates, asked)
+        with m.If(asked):
+            m.d.sync += ask_at.row.eq(ask_at.following())
+        with m.If(self.ar.ready & prefetch):
+            m.d.sync += waiting_last.eq(0)
+        with m.If(alloc.valid & into_last):
+            m.d.sync += waiting_last.eq(1)
+        m.d.sync += [
+            prefetch_shown.eq(prefetch & ~self.ar.ready),
+            turn.eq(next_turn),
+        ]
+        # The bits that no line's address has are registers that fall back to what a line's have: no choice behind them.
+        high = Signal(32 - g.window_bits, init=g.base >> g.window_bits, reset_less=True)
+        low, size = Signal(g.byte_bits, reset_less=True), Signal(3, init=g.size_code, reset_less=True)
+        m.d.sync += [high.eq(straight[g.window_bits :]), low.eq(straight), size.eq(self.direct.payload.size)]
+        with m.If(~next_turn):
+            m.d.sync += [high.eq(high.init), low.eq(low.init), size.eq(size.init)]
+        m.d.comb += [
+            ar.addr.eq(Cat(low, Mux(turn, straight, address)[g.byte_bits : g.window_bits], high)),
+            ar.id.eq(Mux(turn, _DIRECT_ID, Mux(prefetch, PREFETCH_ID, DEMAND_ID))),
+            ar.len.eq(Mux(turn, 0, g.words - 1)),
+            ar.size.eq(size),
+            ar.burst.eq(Mux(turn | (not wraps), Burst.INCR, Burst.WRAP)),
+            ar.cache.eq(Mux(turn, CACHE_UNCACHED, CACHE_NORMAL)),
+        ]
 
         # --- R
-        r = self.r.payload
-        got, got_prefetch = Signal(range(g.words)), Signal(range(g.words))  # beats of the line that have come
-        got_before, ahead = Signal(range(g.words)), Signal(g.word_bits)
-        bad, gets = Signal(), Signal(count)
-        ends = Signal()
-        first = pick(get_at, [slot.word for slot in slots[:last]]) if wraps else 0
+        r, beat = self.r.payload, self.beat
+        next_word = [Signal(g.word_bits, name=f"next_word_{ident}") for ident in (DEMAND_ID, PREFETCH_ID)]
+        begins = [Signal(init=1, name=f"begins_{ident}") for ident in (DEMAND_ID, PREFETCH_ID)]  # the next beat is a line's first
+        coming = self._coming.read_port(domain="comb")
+        ahead = Signal()  # of the words of the line that is replaced
         m.d.comb += [
-            bad.eq(r.resp.as_value()[1]),
-            gets.eq(Mux(r.id[0], 1 << last, get_at)),
-            self.beat.valid.eq(self.r.valid & ~r.id[1]),
-            self.beat.slot.eq(gets),
-            self.beat.word.eq(Mux(r.id[0], got_prefetch, (first + got)[: g.word_bits])),
-            self.beat.error.eq(bad),
-            self.beat.data.eq(r.data),
-            self.beat.line.eq(pick(gets, [slot.line for slot in slots])),
-            self.beat.way.eq(pick(gets, [slot.way for slot in slots])),
-            self.r.ready.eq(Mux(r.id[1], self.direct_take, ~self.hold)),
-            self.taken.eq(self.beat.valid & ~self.hold),
-            ends.eq(Mux(r.id[0], got_prefetch, got) == g.words - 1),
-            self.direct_rsp.valid.eq(self.r.valid & (r.id == _DIRECT_ID)),
+            coming.addr.eq(self._row(get_at.row, r.id[0])),
+            beat.valid.eq(self.r.valid & ~r.id[1]),
+            beat.error.eq(r.resp.as_value()[1]),
+            beat.data.eq(r.data),
+            beat.index.eq(coming.data.index),
+            beat.way.eq(1 << coming.data.way),
+            beat.slot.eq(Mux(r.id[0], 1 << last, 1 << coming.data.slot)),
+            beat.word.eq(Mux(Mux(r.id[0], begins[1], begins[0]), coming.data.word, Mux(r.id[0], next_word[1], next_word[0]))),
+            ahead.eq((coming.data.victim & self.unread).any()),
+            self.taken.eq(beat.valid & ~self.hold & ~ahead),
+            self.r.ready.eq(Mux(r.id[1], self.direct_take, ~self.hold & ~ahead)),
+            self.direct_rsp.valid.eq(self.r.valid & r.id[1]),
             self.direct_rsp.data.eq(r.data),
             self.direct_rsp.resp.eq(r.resp),
         ]
-        complete = self.complete[:last]
-        complete_before = Signal(self.demand)
-        m.d.sync += [got_before.eq(got), complete_before.eq(complete)]
-        readable = self.filling & ~self.error & ~self.dropped & self.look
-        m.d.comb += [
-            ahead.eq(self.word - (pick(self.look, [slot.word for slot in slots[:last]]) if wraps else 0)),
-            self.came.eq(
-                (readable[:last] & complete & (complete_before | (ahead != g.words - 1).replicate(self.demand))).any()
-                | ((readable[:last] & ~complete & get_at).any() & (ahead < got) & (ahead < got_before))
-            ),
-        ]
-        with m.If(self.direct_rsp.valid & self.direct_take):
-            m.d.sync += direct_busy.eq(0)
-        with m.If(self.taken):
-            with m.If(r.id[0]):
-                m.d.sync += got_prefetch.eq(got_prefetch + 1)
-            with m.Else():
-                m.d.sync += got.eq(got + 1)
-                with m.If(ends):
-                    m.d.sync += order_out.addr.eq(step(order_out.addr))
+        for ident in (DEMAND_ID, PREFETCH_ID):
+            with m.If(self.taken & (r.id[0] == ident)):
+                m.d.sync += [next_word[ident].eq(beat.word + 1), begins[ident].eq(r.last)]
+        with m.If(self.taken & ~r.id[0] & r.last):
+            m.d.sync += get_at.row.eq(get_at.following())
 
-        for n, slot in enumerate(slots):
-            with m.If(self.taken & gets[n]):
-                m.d.sync += self.complete[n].eq(ends)
-                with m.If(bad):
+        # --- the slots
+        for n in range(self.count):
+            slot = self.slots[n]
+            with m.If(self.taken & beat.slot[n]):
+                m.d.sync += self.complete[n].eq(r.last)
+                with m.If(beat.error):
                     m.d.sync += self.error[n].eq(1)
             with m.If(self.use[n]):
                 m.d.sync += self.used[n].eq(1)
             with m.If(self.drop[n]):
                 m.d.sync += self.dropped[n].eq(1)
-            with m.If(self.finish[n]):
-                m.d.sync += [self.filling[n].eq(0), self.complete[n].eq(0)]
+            with m.If(self.release[n]):
+                m.d.sync += self.held[n].eq(0)
             with m.If(self.park[n]):
                 m.d.sync += self.held[n].eq(1)
-            with m.Elif(self.release[n]):
-                m.d.sync += self.held[n].eq(0)
-            with m.If(self.alloc.valid & self.alloc_slot[n]):
-                m.d.sync += [
-                    self.filling[n].eq(1),
-                    self.error[n].eq(0),
-                    self.dropped[n].eq(0),
-                    self.used[n].eq(0),
-                    slot.cause.eq(self.alloc.cause),
-                    slot.line.eq(self.alloc.line),
-                    slot.way.eq(self.alloc.way),
-                    slot.word.eq(self.alloc.word),
-                    todo[n].eq(1),
-                ]
+            with m.If(alloc.valid & self.alloc_slot[n]):
+                m.d.sync += [self.filling[n].eq(1), slot.line.eq(alloc.line), slot.way.eq(alloc.way)]
+                m.d.sync += [self.error[n].eq(0), self.dropped[n].eq(0), self.used[n].eq(0)]
+                if n == last:
+                    m.d.sync += slot.cause.eq(alloc.cause)
+            with m.If(self.finish[n]):
+                m.d.sync += [self.filling[n].eq(0), self.complete[n].eq(0)]
         return m

@@ -5,7 +5,7 @@ from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..axi.bus import AXI4Signature, Burst, Resp
+from ..axi.bus import AXI4Signature, Resp
 from .native import NativeSignature
 
 __all__ = ["AxiFrontEnd"]
@@ -53,54 +53,50 @@ class AxiFrontEnd(wiring.Component):
         data_bytes = self._axi.data_width // 8
         byte_bits = (data_bytes - 1).bit_length()
 
-        # --- the burst in progress
-        busy = Signal()
-        write = Signal()
-        ax = Signal(self._axi.ax_layout)  # addr is the current beat's, len the beats after it
-        wrap_bits = byte_bits + 4  # of a WRAP burst's 2 to 16 beats
-        wrap_mask = Signal(wrap_bits)  # address bits that change in it
+        # --- the burst in progress. The registers take a new one whenever they are free; ``busy`` says whether it is one.
+        busy, write = Signal(), Signal()
         served_read = Signal()  # the channel served last
-
-        pick_read = Signal()
-        m.d.comb += pick_read.eq(axi.ar.valid & (~axi.aw.valid | ~served_read))
-        take, free = Signal(), Signal()
+        ax = Signal(self._axi.ax_layout)  # addr is the current beat's
+        cacheable = Signal()
+        beat = Signal(8)
+        pick_read, take, free, last = Signal(), Signal(), Signal(), Signal()
+        new = Signal(self._axi.ax_layout)
         m.d.comb += [
-            free.eq(~busy | (take & (ax.len == 0))),
+            pick_read.eq(axi.ar.valid & (~axi.aw.valid | ~served_read)),
+            last.eq(beat == ax.len),
+            free.eq(~busy | (take & last)),
             axi.ar.ready.eq(free & pick_read),
             axi.aw.ready.eq(free & ~pick_read),
-        ]
-        new = Signal(self._axi.ax_layout)
-        m.d.comb += new.eq(Mux(pick_read, axi.ar.payload, axi.aw.payload))
-        accept = Signal()
-        m.d.comb += accept.eq(free & (axi.ar.valid | axi.aw.valid))
-
-        # The step is the aligned next beat: an unaligned start concerns the first beat only.
-        # No burst leaves its 4 KiB page, so only these address bits change.
-        following = Signal(12)
-        unit, below = Signal(byte_bits + 1), Signal(byte_bits)
-        m.d.comb += [
-            unit.eq(1 << ax.size),
-            below.eq(unit - 1),
-            following.eq(Cat(ax.addr[:byte_bits] & ~below, ax.addr[byte_bits:12]) + unit),
+            new.eq(Mux(pick_read, axi.ar.payload, axi.aw.payload)),
         ]
         with m.If(take):
-            m.d.sync += [ax.len.eq(ax.len - 1), busy.eq(ax.len != 0)]
-            with m.Switch(ax.burst):
-                with m.Case(Burst.FIXED):
-                    pass
-                with m.Case(Burst.WRAP):
-                    low_bits = ax.addr[:wrap_bits]
-                    m.d.sync += low_bits.eq((low_bits & ~wrap_mask) | (following[:wrap_bits] & wrap_mask))
-                with m.Default():
-                    m.d.sync += ax.addr[:12].eq(following)
-        with m.If(accept):
+            m.d.sync += beat.eq(beat + 1)
+        with m.If(free):
             m.d.sync += [
-                busy.eq(1),
+                beat.eq(0),
+                busy.eq(axi.ar.valid | axi.aw.valid),
                 write.eq(~pick_read),
-                served_read.eq(pick_read),
+                cacheable.eq(new.cache[2:].any()),
                 ax.eq(new),
-                wrap_mask.eq((new.len[:4] << new.size) | ((1 << new.size) - 1)),
             ]
+            with m.If(axi.ar.valid | axi.aw.valid):
+                m.d.sync += served_read.eq(pick_read)
+
+        # The next beat is the next aligned one: an unaligned start concerns the first beat only. No burst leaves its 4 KiB page,
+        # so only the bits below change; of a WRAP those below its size, which is 2, 4, 8 or 16 beats (len ends in ones: bit 0
+        # need not be looked at, and neither need bits below the beat's size, which are 0).
+        size = ax.size[: byte_bits.bit_length()]  # no beat is wider than the bus
+        below, following = Signal(byte_bits), Signal(12)
+        m.d.comb += [
+            below.eq((1 << size) - 1),
+            following.eq(Cat(ax.addr[:byte_bits] | below, ax.addr[byte_bits:12]) + 1),
+        ]
+        for n in range(12):
+            wraps = Cat(1 if n <= by else ax.len[n - by] if n - by < 4 else 0 for by in range(byte_bits + 1))
+            moves = Signal(name=f"moves_{n}")
+            m.d.comb += moves.eq(ax.burst.as_value()[0] | (ax.burst.as_value()[1] & wraps.bit_select(size, 1)))
+            with m.If(take & ~free & moves):
+                m.d.sync += ax.addr[n].eq(following[n])
 
         # --- beats. Bytes asked for: from the address to the end of its size-aligned container.
         asked = Signal(data_bytes)
@@ -118,10 +114,10 @@ class AxiFrontEnd(wiring.Component):
             cpu.req.payload.we.eq(write),
             cpu.req.payload.data.eq(axi.w.payload.data),
             cpu.req.payload.strb.eq(Mux(write, axi.w.payload.strb, asked)),
-            cpu.req.payload.size.eq(ax.size),
-            cpu.req.payload.cacheable.eq(ax.cache[2:].any()),
+            cpu.req.payload.size.eq(size),
+            cpu.req.payload.cacheable.eq(cacheable),
             cpu.req.payload.tag.eq(ax.user if self._axi.user_width else 0),
-            cpu.req.payload.meta.eq(Cat(ax.len == 0, ax.id)),
+            cpu.req.payload.meta.eq(Cat(last, ax.id)),
         ]
 
         # --- responses

@@ -315,17 +315,17 @@ class ICache(wiring.Component):
         return m
 
     def _registers(self, m, fills, answered, hit):
-        """Counters and the latched error."""
+        """Counted events and the latched error."""
         csr = self.csr
-        hits, misses, latched = Signal(32), Signal(32), Signal(32)
+        latched = Signal(32)
         error, noted = Signal(), Signal()  # the flag of an error noted in the cycle before is not visible yet
         m.d.comb += [
-            csr.hits.eq(hits),
-            csr.misses.eq(misses),
+            csr.hits_incr.eq(answered & hit),
+            csr.misses_incr.eq(answered & ~hit),
             csr.error_addr.eq(latched),
             error.eq(fills.beat.valid & fills.beat.error),
             csr.error_status_fill_set.eq(error),
         ]
-        m.d.sync += [hits.eq(hits + (answered & hit)), misses.eq(misses + (answered & ~hit)), noted.eq(error)]
+        m.d.sync += noted.eq(error)
         with m.If(error & ~csr.error_status_fill & ~noted):
             m.d.sync += latched.eq(self._g.address_of(fills.slot.line))

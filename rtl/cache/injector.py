@@ -2,11 +2,12 @@
 """What a CPU's cache may do at any time, on demand: evictions at random, and one line by command."""
 
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import enum, wiring
+from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import SocConfig
-from .native import AuxOp, AuxSignature, Geometry
+from .native import AuxOp, AuxSignature, Geometry, add_flight
+from .onehot import lowest
 
 __all__ = ["EvictionInjector", "LineCommand"]
 
@@ -14,10 +15,13 @@ __all__ = ["EvictionInjector", "LineCommand"]
 class EvictionInjector(wiring.Component):
     """Evicts a pseudo-random dirty line every ``interval`` cycles on average, while ``enable``.
 
-    The time to the next eviction is uniform in 0 .. 2 * interval - 1 (an interval of 0 counts as 1). At that moment the
-    search for a dirty line starts at a random set, one set per cycle; time goes on meanwhile. With no dirty line nothing
-    is evicted. The LFSR (x^32 + x^22 + x^2 + x + 1) steps only while enabled; ``reseed`` loads ``seed`` (0 loads 1) and
-    restarts the time.
+    A coin is flipped every 2 * (``interval`` // 4) cycles, or every cycle if ``interval`` is below 4; heads begin a search. So
+    the time from one search to the next is geometric with a mean of ``interval``, rounded down to a multiple of 4 (at least 2).
+    The search goes from a random set upward, over a row of sets without a dirty line in one cycle, and evicts a
+    dirty line of the first set that has one; without any in the array it ends. A search that is begun during another is lost.
+
+    Everything random comes from an LFSR (x^33 + x^13 + 1, never 0) that steps while enabled, so it depends on the seed and
+    on the cycles spent enabled only. ``reseed`` loads ``seed``, restarts the time and ends a search; it wins over a step.
 
     Parameters
     ----------
@@ -25,8 +29,13 @@ class EvictionInjector(wiring.Component):
 
     Members
     -------
-    row, dirty : dirty bits of a row of sets, per way.
+    restart : the time to the next coin begins anew (``interval`` may have changed).
+    row, stained : a row of sets, and whether it holds a dirty line, in the same cycle. any_dirty : of all rows.
+    evicted : with ``aux.done``: a dirty line was found.
     """
+
+    # What a small seed lacks: ones all over the LFSR.
+    _SPREAD = 0x9E37_79B9
 
     def __init__(self, *, config: SocConfig):
         g = self._g = Geometry(config)
@@ -34,10 +43,13 @@ class EvictionInjector(wiring.Component):
             {
                 "enable": In(1),
                 "interval": In(16),
+                "restart": In(1),
                 "seed": In(32),
                 "reseed": In(1),
                 "row": Out(range(max(g.state_rows, 2))),
-                "dirty": In(g.span * g.ways),
+                "stained": In(1),
+                "any_dirty": In(1),
+                "evicted": In(1),
                 "aux": Out(AuxSignature(g.line_bits)),
             }
         )
@@ -45,55 +57,54 @@ class EvictionInjector(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         g, aux = self._g, self.aux
-        lfsr = Signal(32, init=1)
-        taps = lfsr[31] ^ lfsr[21] ^ lfsr[1] ^ lfsr[0]
+        lfsr = Signal(33, init=1 << 32 | 1 ^ self._SPREAD)
+        flight = add_flight(m, aux)
+        with m.If(self.enable | self.reseed):
+            m.d.sync += lfsr.eq(Mux(self.reseed, Cat(self.seed ^ self._SPREAD, 1), Cat(lfsr[32] ^ lfsr[19], lfsr)))
 
-        # uniform below 2 * interval by rejection: bits under the next power of two, taken if small enough
-        limit, cover, sample = Signal(17), Signal(17), Signal(17)
-        m.d.comb += [
-            limit.eq(Mux(self.interval == 0, 1, (self.interval << 1) - 1)),
-            cover.eq(Cat(limit[n:].any() for n in range(17))),
-            sample.eq(Cat(lfsr[5 + n] for n in range(17)) & cover),
-        ]
-        time = Signal(17)
-        drawn = Signal()  # time is valid
-        searching, in_second = Signal(), Signal()
-        at = Signal(g.index_bits)
-        left = Signal(g.index_bits + 1)
+        # --- when: the time's lowest bit is not compared, so that 1, where it begins, is the end of the shortest interval
+        time = Signal(15, init=1)
+        expires = Signal()
+        m.d.comb += expires.eq(time[1:] == self.interval[2:])
         with m.If(self.enable):
-            m.d.sync += lfsr.eq(Cat(taps, lfsr))
-            with m.If(~drawn):
-                m.d.sync += [time.eq(sample), drawn.eq(sample <= limit)]
-            with m.Elif(time == 0):
-                m.d.sync += drawn.eq(0)
-            with m.Else():
-                m.d.sync += time.eq(time - 1)
-        with m.If(searching):
-            here = Cat(self.dirty.word_select(way, g.span).bit_select(at[: g.span_bits], 1) for way in range(g.ways))
-            with m.If(here.any()):
-                m.d.comb += aux.valid.eq(~in_second & self.enable)
-            with m.Else():
-                m.d.sync += [at.eq(at + 1), left.eq(left - 1)]
-            with m.If((left == 0) | aux.done | ~self.enable):
-                m.d.sync += searching.eq(0)
-        with m.Elif(self.enable & drawn & (time == 0)):
-            m.d.sync += [searching.eq(1), at.eq(lfsr[: g.index_bits] ^ (lfsr >> 20)[: g.index_bits]), left.eq(g.sets)]
-        m.d.sync += in_second.eq(aux.grant)
-        m.d.comb += [aux.op.eq(AuxOp.EVICT_SET), aux.line.eq(at), self.row.eq(at[g.span_bits :])]
+            m.d.sync += time.eq(time + 1)
+        with m.If((self.enable & expires) | self.restart | self.reseed):
+            m.d.sync += time.eq(1)
+
+        # --- where: between searches the set moves on at random
+        searching, passes = Signal(), Signal()
+        row_stained = Signal()  # in the cycle before: who asks must not depend on the search for a row
+        at = Signal(g.index_bits)
+        m.d.comb += passes.eq(searching & ~self.stained & ~flight.any())
+        m.d.sync += row_stained.eq(self.stained)
+        with m.If(Mux(searching, passes | (aux.done & ~self.evicted), self.enable & lfsr[11])):
+            m.d.sync += at.eq(Cat(at[: g.span_bits] | passes.replicate(g.span_bits), at[g.span_bits :]) + 1)
+        with m.If(self.enable & expires & lfsr[0]):
+            m.d.sync += searching.eq(1)
+        with m.If((searching & ((aux.done & self.evicted) | ~self.any_dirty)) | ~self.enable):
+            m.d.sync += searching.eq(0)
         with m.If(self.reseed):
-            m.d.sync += [lfsr.eq(Mux(self.seed == 0, 1, self.seed)), drawn.eq(0), searching.eq(0)]
+            m.d.sync += [searching.eq(0), at.eq(0)]
+        m.d.comb += [
+            aux.valid.eq(searching & self.enable & row_stained & ~flight.any()),
+            aux.op.eq(AuxOp.EVICT_SET),
+            aux.line.eq(at),
+            self.row.eq(at[g.span_bits :]),
+        ]
         return m
 
 
 class LineCommand(wiring.Component):
-    """``dcache.inject_cmd``: evict, write back and prefetch one line, in this order if several are asked for at once.
+    """``dcache.inject_cmd``: evict, write back and prefetch one line, in this order if several are asked for at once; with
+    parity, then an upset of a byte, or of the line's tag.
 
     A command while ``busy`` is ignored, and so is a line outside the memory window. ``busy`` ends when the line's
     write-back has been answered, and its fill installed (or dropped because of an error).
 
     Members
     -------
-    start : one cycle, with ``evict``, ``writeback``, ``prefetch`` and ``addr``.
+    start : one cycle, with ``evict``, ``writeback``, ``prefetch`` and ``addr``; with parity ``flip_data`` and ``flip_tag``.
+    upset : with parity: what the operation ``UPSET`` inverts.
     slot_free : the prefetch slot is free.
     """
 
@@ -104,8 +115,10 @@ class LineCommand(wiring.Component):
 
     def __init__(self, *, config: SocConfig):
         g = self._g = Geometry(config)
+        upset = data.StructLayout({"tag": 1, "word": g.word_bits, "byte": range(g.data_bytes)})
         super().__init__(
-            {
+            ({"flip_data": In(1), "flip_tag": In(1), "upset": Out(upset)} if g.parity else {})
+            | {
                 "start": In(1),
                 "evict": In(1),
                 "writeback": In(1),
@@ -121,26 +134,39 @@ class LineCommand(wiring.Component):
         m = Module()
         g, aux, State = self._g, self.aux, self.State
         state = Signal(State)
-        todo = Signal(3)  # evict, write back, prefetch
-        now = Signal(3)
-        in_second = Signal()
-        m.d.sync += in_second.eq(aux.grant)
-        m.d.comb += [self.busy.eq(state != State.IDLE), now.eq(todo & -todo)]
+        asked = Cat(self.evict, self.writeback, self.prefetch)
+        if g.parity:
+            asked = Cat(asked, self.flip_data, self.flip_tag)
+        todo = Signal(len(asked))  # evict, write back, prefetch, upset of a byte, of the tag
+        now = Signal(len(asked))
+        flight = add_flight(m, aux)
+        m.d.comb += [self.busy.eq(state != State.IDLE), now.eq(lowest(todo))]
+        if g.parity:
+            at = Signal(g.offset_bits)
+            m.d.comb += [
+                self.upset.tag.eq(now[4]),
+                self.upset.byte.eq(at[: g.byte_bits]),
+                self.upset.word.eq(at[g.byte_bits :]),
+            ]
+            with m.If(state == State.IDLE):
+                m.d.sync += at.eq(self.addr)
         with m.Switch(state):
             with m.Case(State.IDLE):
-                asked = Cat(self.evict, self.writeback, self.prefetch)
                 with m.If(self.start & asked.any() & g.in_window(self.addr)):
                     m.d.sync += [state.eq(State.ACT), todo.eq(asked), aux.line.eq(g.line_of(self.addr))]
             with m.Case(State.ACT):
                 # The pipeline asks again for a line that is being filled; a prefetch also waits for its line's write-back.
                 m.d.comb += [
                     aux.op.eq(Mux(now[0], AuxOp.EVICT_LINE, Mux(now[1], AuxOp.CLEAN_LINE, AuxOp.PREFETCH))),
-                    aux.valid.eq(~in_second & ~(now[2] & ~self.slot_free)),
+                    aux.valid.eq(~flight.any() & ~(now[2] & ~self.slot_free)),
                 ]
+                if g.parity:
+                    with m.If(now[3:].any()):
+                        m.d.comb += aux.op.eq(AuxOp.UPSET)
                 with m.If(aux.done):
                     m.d.sync += [todo.eq(todo & ~now), state.eq(State.WAIT)]
             with m.Case(State.WAIT):
-                m.d.comb += [aux.op.eq(AuxOp.QUIET), aux.valid.eq(~in_second)]
+                m.d.comb += [aux.op.eq(AuxOp.QUIET), aux.valid.eq(~flight.any())]
                 with m.If(aux.done):
                     m.d.sync += state.eq(Mux(todo == 0, State.IDLE, State.ACT))
         return m

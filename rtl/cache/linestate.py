@@ -20,83 +20,125 @@ class LineState:
     - ``stained[row]``: the row's ``dirty`` bits count, and one of them is set. Where it is 0, nothing is dirty.
 
     So reset and "invalidate everything" clear both, "invalidate what is clean" clears ``live``, and nothing is dirty in the
-    array when no ``stained`` bit is set. A change writes all bits of its row.
+    array when no ``stained`` bit is set. A change of a line writes its row, so the rows are read twice: where a set is looked
+    up, and where it is changed.
     """
 
-    def __init__(self, g: Geometry, *, scans: int):
+    def __init__(self, g: Geometry):
         self.g = g
         ways, rows = range(g.ways), g.state_rows
         self.valid = [Memory(shape=g.span, depth=rows, init=[]) for _ in ways]
         self.dirty = [Memory(shape=g.span, depth=rows, init=[]) for _ in ways]
         self.fresh = [Memory(shape=g.span, depth=rows, init=[]) for _ in ways]
         self.live, self.stained = Signal(rows, name="live"), Signal(rows, name="stained")
-        self._reads = {n: [memory.read_port(domain="comb") for memory in getattr(self, n)] for n in ("valid", "dirty", "fresh")}
-        self._writes = {n: [memory.write_port() for memory in getattr(self, n)] for n in ("valid", "dirty", "fresh")}
-        self._scans = [[memory.read_port(domain="comb") for memory in self.dirty] for _ in range(scans)]
         self._old: dict[str, list[Signal]] = {}
 
-    def _of_row(self, bits: Signal, row: Value) -> Value:
+    def _row_of(self, index: Value) -> Value:
+        return index[self.g.span_bits :]
+
+    def of_row(self, bits: Signal, row: Value) -> Value:
+        """A row's bit of ``live`` or ``stained``."""
         return bits.bit_select(row, 1) if self.g.state_rows > 1 else bits
 
-    def add(self, m: Module, index: Value) -> tuple[Value, Value, Value]:
-        """Adds the memories and the lookup of a set; returns its valid, dirty and fresh bits, one per way, in the same cycle."""
-        g = self.g
-        row = self.row_of(index)
+    def _read(self, m: Module, memory: Memory, row: Value) -> Value:
+        port = memory.read_port(domain="comb")
+        m.d.comb += port.addr.eq(row)
+        return port.data
+
+    def _of_set(self, bits: Value, index: Value) -> Value:
+        return bits.bit_select(index[: self.g.span_bits], 1) if self.g.span_bits else bits[0]
+
+    def _read_row_bit(self, m: Module, bits: Signal, name: str, index: Value, before: Value) -> Value:
+        """A row's bit of ``bits``, as it was in the cycle before: half of the selection before the edge, half behind it."""
+        rows = self.g.state_rows
+        low = (rows - 1).bit_length() // 2
+        if rows == 1:
+            bit = Signal(name=name)
+            m.d.sync += bit.eq(bits)
+            return bit
+        parts, high = Signal(rows >> low, name=name), self._row_of(before)[low:]
+        row = self._row_of(index)
+        m.d.sync += [parts[n].eq(bits.word_select(n, 1 << low).bit_select(row[:low], 1)) for n in range(rows >> low)]
+        return parts.bit_select(high, 1)
+
+    def lookup(self, m: Module, index: Value, before: Value) -> tuple[Value, Value]:
+        """Adds the memories and the lookup of a set; returns its valid and dirty bits, one per way, in the next cycle.
+
+        Parameters
+        ----------
+        index : the set. before : the set of the cycle before, whose bits are returned.
+        """
+        g, row = self.g, self._row_of(index)
         live, stained = Signal(name="row_live"), Signal(name="row_stained")
-        m.d.comb += [live.eq(self._of_row(self.live, row)), stained.eq(self._of_row(self.stained, row))]
-        self._old = {n: [Signal(g.span, name=f"{n}_row_{w}") for w in range(g.ways)] for n in ("valid", "dirty", "fresh")}
+        is_valid, is_dirty = Signal(g.ways, name="is_valid"), Signal(g.ways, name="is_dirty")
+        m.d.comb += [
+            live.eq(self._read_row_bit(m, self.live, "live_parts", index, before)),
+            stained.eq(self._read_row_bit(m, self.stained, "stained_parts", index, before)),
+        ]
         for w in range(g.ways):
             for name in ("valid", "dirty", "fresh"):
                 m.submodules[f"{name}_{w}"] = getattr(self, name)[w]
-                m.d.comb += self._reads[name][w].addr.eq(row)
-            old, dirty = self._old, self._reads["dirty"][w].data
-            m.d.comb += [
-                old["dirty"][w].eq(Mux(stained, dirty, 0)),
-                old["valid"][w].eq(Mux(live, self._reads["valid"][w].data, old["dirty"][w])),
-                old["fresh"][w].eq(self._reads["fresh"][w].data),
-            ]
-        return tuple(
-            Cat(bits.bit_select(index[: g.span_bits], 1) if g.span_bits else bits[0] for bits in self._old[n])
-            for n in ("valid", "dirty", "fresh")
-        )
+            valid, dirty = (self._of_set(self._read(m, memory[w], row), index) for memory in (self.valid, self.dirty))
+            valid_bit, dirty_bit = Signal(name=f"valid_bit_{w}"), Signal(name=f"dirty_bit_{w}")
+            m.d.sync += [valid_bit.eq(valid), dirty_bit.eq(dirty)]
+            m.d.comb += [is_dirty[w].eq(stained & dirty_bit), is_valid[w].eq(Mux(live, valid_bit, is_dirty[w]))]
+        return is_valid, is_dirty
 
-    def row_of(self, index: Value) -> Value:
-        return index[self.g.span_bits :]
+    def fresh_ways(self, m: Module, index: Value) -> Value:
+        """The fresh bits of the set that :meth:`change` writes, one per way, in the same cycle. Call it once, before."""
+        row = self._row_of(index)
+        self._old["fresh"] = [self._read(m, memory, row) for memory in self.fresh]
+        return Cat(self._of_set(bits, index) for bits in self._old["fresh"])
 
-    def scan(self, m: Module, number: int, row: Value) -> list[Value]:
-        """Per way, the dirty bits of a row, in the same cycle. ``number``: which of the ``scans`` read ports."""
-        stained = self._of_row(self.stained, row)
-        ports = self._scans[number]
-        for port in ports:
-            m.d.comb += port.addr.eq(row)
-        return [Mux(stained, port.data, 0) for port in ports]
+    def change(self, m: Module, *, index: Value, ways: Value, valid, dirty, fresh, flash, flash_keeps_dirty) -> None:
+        """Changes lines of one set; a lookup sees it in the next cycle.
 
-    def change(
-        self, m: Module, *, index: Value, enable: Value, ways: Value, valid, dirty, fresh, flash, flash_keeps_dirty
-    ) -> None:
-        """With ``enable`` the lines of ``ways`` (a mask) in the set that is being looked up take ``valid dirty fresh``.
-
-        ``flash``: every line becomes invalid, but for dirty ones with ``flash_keeps_dirty``; not together with ``enable``.
+        Parameters
+        ----------
+        ways : the lines, a mask.
+        valid, dirty, fresh : for each kind of bit ``(enable, value)``: with ``enable`` the lines take the value. A line that
+            is made invalid is made clean too.
+        flash : every line becomes invalid, but for dirty ones with ``flash_keeps_dirty``; not together with an ``enable``.
         """
-        g = self.g
-        row, low = self.row_of(index), index[: g.span_bits]
-        new_dirty = []
-        for name, value in (("valid", valid), ("dirty", dirty), ("fresh", fresh)):
-            for w in range(g.ways):
+        g, row, low = self.g, self._row_of(index), index[: self.g.span_bits]
+        live, stained = Signal(name="old_live"), Signal(name="old_stained")
+        m.d.comb += [live.eq(self.of_row(self.live, row)), stained.eq(self.of_row(self.stained, row))]
+        here = Signal(g.span, name="place_in_row")
+        m.d.comb += here.eq(Cat(low == k for k in range(g.span)) if g.span_bits else 1)
+        stains = []
+        for w in range(g.ways):
+            old_dirty = Signal(g.span, name=f"old_dirty_{w}")
+            old_valid = Signal(g.span, name=f"old_valid_{w}")
+            m.d.comb += [
+                old_dirty.eq(Mux(stained, self._read(m, self.dirty[w], row), 0)),
+                old_valid.eq(Mux(live, self._read(m, self.valid[w], row), old_dirty)),
+            ]
+            mine = Mux(ways[w], here, 0)
+            for name, old, (enable, value) in (
+                ("valid", old_valid, valid),
+                ("dirty", old_dirty, dirty),
+                ("fresh", self._old["fresh"][w], fresh),
+            ):
                 new = Signal(g.span, name=f"new_{name}_{w}")
-                for k in range(g.span):
-                    mine = ways[w] & ((low == k) if g.span_bits else 1)
-                    m.d.comb += new[k].eq(Mux(mine, value, self._old[name][w][k]))
-                port = self._writes[name][w]
-                m.d.comb += [port.addr.eq(row), port.data.eq(new), port.en.eq(enable)]
+                port = getattr(self, name)[w].write_port()
+                m.d.comb += [
+                    new.eq(Cat(Mux(mine[k], value, old[k]) for k in range(g.span))),
+                    port.addr.eq(row),
+                    port.data.eq(new),
+                    port.en.eq(enable),
+                ]
                 if name == "dirty":
-                    new_dirty.append(new)
+                    stains.append(new)
         any_dirty = Signal(name="row_becomes_stained")
-        m.d.comb += any_dirty.eq(Cat(*new_dirty).any())
+        m.d.comb += any_dirty.eq(Cat(*stains).any())
+        for r in range(g.state_rows):
+            selected = (row == r) if g.state_rows > 1 else 1
+            with m.If(valid[0] & selected):
+                m.d.sync += self.live[r].eq(1)
+            with m.If(dirty[0] & selected):
+                m.d.sync += self.stained[r].eq(any_dirty)
+        # Written last, these are the flip-flops' own resets.
         with m.If(flash):
             m.d.sync += self.live.eq(0)
-            with m.If(~flash_keeps_dirty):
-                m.d.sync += self.stained.eq(0)
-        for r in range(g.state_rows):
-            with m.If(enable & ((row == r) if g.state_rows > 1 else 1)):
-                m.d.sync += [self.live[r].eq(1), self.stained[r].eq(any_dirty)]
+        with m.If(flash & ~flash_keeps_dirty):
+            m.d.sync += self.stained.eq(0)

@@ -3,11 +3,12 @@
 
 from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import enum, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..config import SocConfig
 from ..pio.signature import CsrSignature
 from ..probe import Cause, Kind, ProbeSignature
+from .edges import EdgeCleaner
 from .ports import DCacheMaintSignature, InvalidateSignature, MaintOp, MaintScope
 
 __all__ = ["MaintenanceUnit"]
@@ -19,8 +20,9 @@ class MaintenanceUnit(wiring.Component):
     The D-cache's part is done, all its write-backs answered by memory, before the I-cache's begins. A range with more
     lines than the I-cache invalidates it whole; it has no clean. ``status.done`` is set in the cycle in which the D-cache's
     part is done if there is no other, else one cycle after the last; with it ``error`` and ``aborted``. Length 0, and no
-    target, complete at once; a range that would pass 2**32 ends there. A start while busy sets ``status.error`` and
-    changes nothing. ``abort`` stops after the line in progress, and still waits for write-backs that are under way.
+    target, complete at once, and so does the D-cache's part of a range without a line in the memory window; a range that
+    would pass 2**32 ends there. A start while busy sets ``status.error`` and changes nothing. ``abort`` stops after the line
+    in progress, and still waits for write-backs that are under way.
 
     A command written in cycle c reaches the D-cache in cycle c; it covers every access answered before its own address
     handshake.
@@ -32,7 +34,9 @@ class MaintenanceUnit(wiring.Component):
 
     Parameters
     ----------
-    config : lines, and ``faults.maintenance_ignores_tail`` (the last line of a range that does not end on a line is skipped).
+    config : lines, ``faults.maintenance_ignores_tail`` (the last line of a range that does not end on a line is skipped), and
+        ``dcache.partial_lines`` (with ``"clean"`` an invalidate of a range cleans a first or last line that it covers only
+        partly; see :mod:`.edges` for what that costs).
     """
 
     class State(enum.Enum, shape=2):
@@ -55,15 +59,19 @@ class MaintenanceUnit(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         csr, dcache, inv, State = self.csr, self.dcache, self.inv, self.State
+        if self._config.dcache.partial_lines == "clean":
+            m.submodules.edges = edges = EdgeCleaner(line_bytes=self._config.dcache.line_bytes)
+            connect(m, edges=edges.dcache, maintenance=flipped(self.dcache))
+            dcache = edges.command
         offset = self._config.dcache.offset_bits
         i_offset = self._config.icache.offset_bits
         state = Signal(State)
         op, target = Signal(MaintOp), Signal(2)
-        everything = Signal()
+        with_d = Signal()  # the command has a part in the D-cache
         first, last = Signal(32), Signal(32)  # byte addresses of lines
         aborting, error = Signal(), Signal()
 
-        # --- the range of lines that start and length name; one cycle after they change, long before a command can be written
+        # --- the range of lines that start and length name, one cycle after they change, before a command can be written
         end = Signal(33)  # first byte after the range
         length_is_0 = Signal()
         range_last, range_empty = Signal(32), Signal()
@@ -79,32 +87,65 @@ class MaintenanceUnit(wiring.Component):
             range_last.eq(Mux(ragged, final - (1 << offset), final)),
             range_empty.eq(ragged & (final == (csr.start & line_mask))),
         ]
+        # The same for the D-cache, cut to the memory window, one cycle later (a command comes two cycles after them at the
+        # earliest): nothing outside is ever cached, and the walk needs no address that is not a line of the window.
+        base, size = self._config.memory.base, self._config.memory.size
+        top = Const(base + size - (1 << offset), 32)
+        is_range = Signal()
+        one_line, cut_first, cut_last = Signal(32), Signal(32), Signal(32)
+        one_absent, range_absent = Signal(), Signal()
+        m.d.comb += [is_range.eq(csr.cmd_scope == MaintScope.RANGE), one_line.eq(csr.start & line_mask)]
+        m.d.sync += [
+            cut_first.eq(Mux(one_line < base, base, one_line)),
+            cut_last.eq(Mux(range_last > top, top, range_last)),
+            range_absent.eq((one_line > top) | (range_last < base)),
+            one_absent.eq((one_line > top) | (one_line < base)),
+        ]
 
         # --- accepting
-        is_range, is_all, is_nothing = Signal(), Signal(), Signal()
+        is_all, is_nothing, for_d, for_i = Signal(), Signal(), Signal(), Signal()
         start = Signal()
         new_first, new_last = Signal(32), Signal(32)
         m.d.comb += [
-            is_range.eq(csr.cmd_scope == MaintScope.RANGE),
             is_all.eq(csr.cmd_scope == MaintScope.ALL),
             is_nothing.eq((is_range & (length_is_0 | range_empty)) | (csr.cmd_target == 0) | (csr.cmd_scope == 3)),
-            new_first.eq(csr.start & line_mask),
+            new_first.eq(one_line),
             new_last.eq(Mux(is_range, range_last, new_first)),
             start.eq(csr.cmd_written & (csr.cmd_op != 0) & (state == State.IDLE)),
             csr.status_busy.eq(state != State.IDLE),
+            for_d.eq(csr.cmd_target[0] & (is_all | ~Mux(is_range, range_absent, one_absent))),
+            for_i.eq(csr.cmd_target[1] & csr.cmd_op[1]),
         ]
-        for_i = csr.cmd_target[1] & csr.cmd_op[1]
         sent = Signal()  # the D-cache has the command
+        command, kept = Signal.like(dcache.req.payload), Signal.like(dcache.req.payload)
+        lines = Signal(32)
         m.d.comb += [
-            dcache.req.valid.eq((start & ~is_nothing & csr.cmd_target[0]) | ((state == State.DCACHE) & ~sent)),
-            dcache.req.payload.op.eq(Mux(start, csr.cmd_op, op)),
-            dcache.req.payload.all.eq(Mux(start, is_all, everything)),
-            dcache.req.payload.first.eq(Mux(start, new_first, first)),
-            dcache.req.payload.last.eq(Mux(start, new_last, last)),
+            lines.eq((cut_last - cut_first)[offset:32]),
+            command.op.eq(csr.cmd_op),
+            command.all.eq(is_all),
+            command.many.eq(is_range & (lines >= self._config.dcache.lines)),
+            command.first.eq(Mux(is_all, base, cut_first)),
+            command.last.eq(Mux(is_range, cut_last, cut_first)),
+            dcache.req.valid.eq((start & ~is_nothing & for_d) | ((state == State.DCACHE) & ~sent)),
+            dcache.req.payload.eq(Mux(start, command, kept)),
             dcache.abort.eq(aborting & (state == State.DCACHE)),
         ]
         with m.If(dcache.req.valid & dcache.req.ready):
             m.d.sync += sent.eq(1)
+
+        if self._config.dcache.partial_lines == "clean":
+            first_is_cut, last_is_cut = Signal(), Signal()  # of the registers, as range_last; inside the memory window
+            cleans, held = Signal(2), Signal(2)  # the edges of the command
+            drops = is_range & (csr.cmd_op == MaintOp.INVALIDATE)
+            m.d.sync += [
+                first_is_cut.eq(csr.start[:offset].any() & (csr.start >= base)),
+                last_is_cut.eq(end[:offset].any() & ~ragged & (end < base + size)),
+                held.eq(cleans),
+            ]
+            m.d.comb += [
+                cleans.eq(Mux(start, Mux(drops, Cat(first_is_cut, last_is_cut), 0), held)),
+                Cat(edges.clean_first, edges.clean_last).eq(cleans),
+            ]
 
         # --- the I-cache's part
         at = Signal(32)
@@ -114,7 +155,8 @@ class MaintenanceUnit(wiring.Component):
             m.d.sync += [
                 op.eq(csr.cmd_op),
                 target.eq(csr.cmd_target),
-                everything.eq(is_all),
+                with_d.eq(for_d),
+                kept.eq(command),
                 first.eq(new_first),
                 last.eq(new_last),
                 at.eq(csr.start & Const((1 << 32) - (1 << i_offset), 32)),
@@ -125,7 +167,7 @@ class MaintenanceUnit(wiring.Component):
             ]
             with m.If(is_nothing):
                 m.d.sync += state.eq(State.END)
-            with m.Elif(csr.cmd_target[0]):
+            with m.Elif(for_d):
                 m.d.sync += state.eq(State.DCACHE)
             with m.Else():
                 m.d.sync += state.eq(Mux(for_i, State.ICACHE, State.END))
@@ -161,8 +203,8 @@ class MaintenanceUnit(wiring.Component):
             csr.progress.eq(progress),
         ]
         with m.If(state == State.DCACHE):
-            m.d.sync += progress.eq(dcache.progress)
-        with m.Elif((state == State.ICACHE) & ~target[0]):
+            m.d.sync += progress.eq(Mux(kept.all | kept.many, kept.first, dcache.progress))
+        with m.Elif((state == State.ICACHE) & ~with_d):
             m.d.sync += progress.eq(at)
 
         # --- records

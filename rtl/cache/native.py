@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Ports inside the D-cache: the native CPU port, and the port by which other agents use the lookup pipeline."""
 
-from amaranth import Cat
+from amaranth import Cat, Module, Signal
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..axi.bus import Resp
 from ..config import SocConfig
 
-__all__ = ["AuxOp", "AuxSignature", "Geometry", "NativeSignature"]
+__all__ = ["AUX_LATENCY", "AuxOp", "AuxSignature", "Geometry", "NativeSignature", "add_flight"]
+
+#: Cycles from ``grant`` to ``done`` or ``retry`` of an :class:`AuxSignature`: the stages behind the first.
+AUX_LATENCY = 2
 
 
 class Geometry:
@@ -32,6 +35,7 @@ class Geometry:
         self.line_bits = max(self.window_bits - self.offset_bits, self.index_bits + 1)
         self.tag_bits = self.line_bits - self.index_bits
         self.size_code = self.byte_bits
+        self.parity = cache.parity
         # A snoop needs a whole line at once; without snoops two banks let the CPU and an eviction read side by side.
         self.banks = self.words if config.coherent else 2
         self.bank_bits = (self.banks - 1).bit_length()
@@ -116,11 +120,11 @@ class NativeSignature(wiring.Signature):
 
 
 class AuxOp(enum.Enum, shape=4):
-    """What an agent other than the CPU asks of a set, in the second stage of the pipeline."""
+    """What an agent other than the CPU asks of a set."""
 
     NONE = 0
     WALK_LINE = 1  # maintenance of one line, if present
-    WALK_WAY = 2  # maintenance of one way of the set, if the command covers its line
+    WALK_WAY = 2  # maintenance of one way of the set (the tag in ``line`` means nothing), if the command covers its line
     FLASH = 3  # invalidate the whole array
     EVICT_LINE = 4  # write back if dirty, then drop
     CLEAN_LINE = 5  # write back if dirty
@@ -129,14 +133,15 @@ class AuxOp(enum.Enum, shape=4):
     SNOOP_READ = 8
     SNOOP_WRITE = 9
     INSTALL = 10  # the fill slot that is picked ends: its line becomes valid, or is dropped
+    UPSET = 12  # invert a stored parity bit of the line, if present (parity only)
     QUIET = 11  # done when the line is neither being filled nor in the write-back buffer
 
 
 class AuxSignature(wiring.Signature):
     """Use of the pipeline, seen from the agent.
 
-    ``valid op line`` hold until ``grant`` (the lookup starts). Exactly one cycle after ``grant`` either ``done``
-    (performed, or nothing to do) or ``retry`` (nothing was changed; ask again) is high.
+    ``valid op line`` hold until ``grant`` (the lookup starts). Exactly :data:`AUX_LATENCY` cycles after ``grant`` either
+    ``done`` (performed, or nothing to do) or ``retry`` (nothing was changed; ask again) is high.
     """
 
     def __init__(self, line_bits: int):
@@ -150,3 +155,13 @@ class AuxSignature(wiring.Signature):
 
     def __repr__(self):
         return f"AuxSignature({self._line_bits})"
+
+
+def add_flight(m: Module, aux: AuxSignature) -> Signal:
+    """Adds a record of an agent's lookups under way and returns it: bit *n* is high *n + 1* cycles after a ``grant``.
+
+    So the last bit comes with ``done`` or ``retry``, and an agent that has one lookup at a time asks while no bit is set.
+    """
+    flight = Signal(AUX_LATENCY, name="flight")
+    m.d.sync += flight.eq(Cat(aux.grant, flight))
+    return flight

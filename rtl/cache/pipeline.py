@@ -1,27 +1,66 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The signals that the D-cache's two pipeline stages share, and the first stage: who uses the arrays next."""
+"""The registers of the D-cache's three pipeline stages, and the first stage: who uses the arrays next."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from amaranth import Module, Mux, Signal
+from amaranth import Const, Module, Mux, Signal
 from amaranth.lib import data
 
 from .arrays import Arrays
 from .completion import CompletionQueue
 from .native import AuxOp, Geometry, NativeSignature
+from .onehot import lowest
 
-__all__ = ["Pipeline", "add_first_stage"]
+__all__ = ["Pipeline", "ThirdStage", "add_first_stage"]
+
+
+class ThirdStage:
+    """What the second stage leaves to the third; registers with names ``third_*`` in the owner's module.
+
+    One lookup is in the third stage per cycle: the ``follower`` of an access that was performed in the second stage (``of_q``: it
+    was the CPU's newest, not the queue's head), the ``undecided`` access, the queue's ``head`` that did not find its line, or
+    an agent's ``op``. What may change the state of a line of the set is ``slow``, and what may change which
+    lines the set holds ``moves`` them.
+    """
+
+    def __init__(self, g: Geometry, *, agents: int, slots: int, through: bool):
+        def register(name: str, shape) -> Signal:
+            return Signal(shape, name=f"third_{name}")
+
+        self.line, self.word = register("line", g.line_bits), register("word", g.word_bits)
+        self.op, self.who = register("op", AuxOp), register("who", agents)
+        self.slot = register("slot", slots)  # of INSTALL
+        self.follower, self.of_q, self.stored = register("follower", 1), register("of_q", 1), register("stored", 1)
+        #: A store made its line dirty. The undecided access, or the follower, is a store that found no line (write-through).
+        self.dirties, self.passes = (Const(0), register("passes", 1)) if through else (self.stored, Const(0))
+        self.undecided, self.head = register("undecided", 1), register("head", 1)
+        self.slow, self.moves = register("slow", 1), register("moves", 1)
+        self.refused, self.killed = register("refused", 1), register("killed", 1)
+        self.hits, self.ways = register("hits", g.ways), register("ways", g.ways)  # ways: those that the operation concerns
+        self.valid, self.dirty = register("valid", g.ways), register("dirty", g.ways)
+        self.found, self.found_dirty = register("found", 1), register("found_dirty", 1)
+        self.tags = [register(f"tag_{w}", g.tag_bits) for w in range(g.ways)]
+        self.joins = register("joins", slots)  # the fill of this line that is in flight
+        self.wants, self.acts = register("wants", 1), register("acts", 1)  # may start a fill; may be performed
+        self.cleans, self.drops = register("cleans", 1), register("drops", 1)  # writes dirty lines back; lines leave
+        self.in_buffer = register("in_buffer", 1)  # its line is in the write-back buffer
+        self.set_buffered = register("set_buffered", 1)  # a line of its set is
+        self.unsure = register("unsure", 1)  # parity: a tag of its set is wrong
+        self.bad_tag, self.bad_word = register("bad_tag", 1), register("bad_word", 1)  # an access was answered so
+
+        self.index = self.line[: g.index_bits]
 
 
 class Pipeline:
-    """Registers of the pipeline, and what the second stage tells the first; a bag of signals with names in the owner's module.
+    """Registers of the pipeline, and what later stages tell the first; a bag of signals with names in the owner's module.
 
-    ``q`` holds the CPU's newest access until it has been performed or parked (``q_leaves``). The second stage holds one
-    operation: a lookup of ``q`` (``from_q``), of the completion queue's head (``from_head``), or ``op`` of the agent ``who``.
+    ``q`` holds the CPU's newest access until it leaves the second stage (``q_leaves``). The second stage holds one operation: a
+    lookup of ``q`` (``from_q``), of the undecided access (``from_old``), of the completion queue's head (``from_head``), or
+    ``op`` of the agent ``who``.
     """
 
-    def __init__(self, g: Geometry, *, meta_width: int, agents: int, slots: int):
+    def __init__(self, g: Geometry, *, meta_width: int, agents: int, slots: int, through: bool):
         self.q = Signal(
             data.StructLayout(
                 {
@@ -41,14 +80,26 @@ class Pipeline:
         )
         self.q_valid = Signal(name="q_valid")
         self.q_leaves = Signal(name="q_leaves")
-        self.from_q, self.from_head = Signal(name="from_q"), Signal(name="from_head")
+        self.from_q, self.from_old, self.from_head = Signal(name="from_q"), Signal(name="from_old"), Signal(name="from_head")
         self.line, self.word = Signal(g.line_bits, name="line"), Signal(g.word_bits, name="word")
+        self.next_line = Signal(g.line_bits, name="next_line")  # the line in the first stage
         self.op = Signal(AuxOp, name="op")
         self.who = Signal(agents, name="who")
         self.way = Signal(g.ways, name="way")  # of WALK_WAY
         self.slot = Signal(slots, name="slot")  # of INSTALL
         self.busy = Signal(name="busy")  # q waits for an uncached access
-        self.head_asks = Signal(name="head_asks")  # the queue's head is to be looked up
+        self.waits = Signal(name="waits")  # q would be refused in this cycle, whatever its lookup finds
+        self.ask_head = Signal(name="ask_head")  # the queue's head is to be looked up
+        self.ask_old = Signal(name="ask_old")  # the undecided access is to be looked up
+        self.head_granted, self.old_granted = Signal(name="head_granted"), Signal(name="old_granted")
+        # The newest access of the queue is undecided: it missed, and has no fill slot yet.
+        self.undecided = Signal(name="undecided")
+        self.old_line, self.old_word = Signal(g.line_bits, name="old_line"), Signal(g.word_bits, name="old_word")
+        self.old_tag, self.old_at = Signal(16, name="old_tag"), Signal(range(CompletionQueue.DEPTH), name="old_at")
+        self.old_stores = Signal(name="old_stores") if through else Const(0)  # it is a store (write-through)
+        self.third = ThirdStage(g, agents=agents, slots=slots, through=through)
+
+        self.index, self.tag = self.line[: g.index_bits], self.line[g.index_bits :]
 
 
 def add_first_stage(
@@ -68,9 +119,11 @@ def add_first_stage(
     """Adds the choice of the next operation; returns ``grant``: the word that ``read`` (the write-back buffer) wants is read.
 
     ``agents`` come before the CPU, in their order, but never take two turns in a row while it wants one. The head of the queue
-    comes before ``q``, that before a new access. A bank that a load and the write-back buffer want at once goes to each in turn,
-    but a load that was refused before (it most likely waits for what the buffer is doing) does not delay the buffer.
-    ``store_now``: a store may change the set in the second stage, so a whole line cannot be read from it.
+    comes before the undecided access, that before ``q``, that before a new access. Whose address goes to the arrays depends on
+    registers and on who asks, never on what the second stage finds; that decides only whether a new access is taken. A bank
+    that a load and the write-back buffer want at once goes to each in turn, but a load that was refused before (it most
+    likely waits for what the buffer is doing) does not delay the buffer. ``store_now``: a store may change the set in the
+    second stage, so a whole line cannot be read from it.
     """
     names = list(agents)
     wants, pick = Signal(len(names), name="wants"), Signal(len(names), name="pick")
@@ -81,9 +134,9 @@ def add_first_stage(
     replay, newest = Signal(name="replay"), Signal(name="newest")
     cpu_wants, cpu_goes = Signal(name="cpu_wants"), Signal(name="cpu_goes")
     m.d.comb += [
-        replay.eq(p.q_valid & ~p.from_q & ~p.busy),
-        newest.eq((~p.q_valid | p.q_leaves) & ~p.head_asks & ~replay),
-        cpu_wants.eq(cpu.req.valid | replay | p.head_asks),
+        replay.eq(p.q_valid & ~p.busy & (~p.from_q | p.waits)),
+        newest.eq((~p.q_valid | p.q_leaves) & ~(p.ask_head | p.ask_old | replay)),
+        cpu_wants.eq(cpu.req.valid | replay | p.ask_head | p.ask_old),
     ]
 
     # --- the agents
@@ -93,16 +146,18 @@ def add_first_stage(
             m.d.comb += [aux_line.eq(agent.line), aux_op.eq(agent.op)]
     reads_line = pick[names.index("snoop")] if "snoop" in names else 0
     m.d.comb += [
-        pick.eq(wants & -wants),
+        pick.eq(lowest(wants)),
         turn.eq(wants.any() & ~(before & cpu_wants)),
         # A slot that an agent cannot use yet stays empty: stores without a gap would keep it out for ever.
         go.eq(turn & ~(store_now & reads_line)),
     ]
 
     # --- the CPU, and the banks
-    line, word, loads = Signal(g.line_bits, name="next_line"), Signal(g.word_bits, name="next_word"), Signal(name="next_loads")
-    with m.If(p.head_asks):
+    line, word, loads = Signal(g.line_bits, name="cpu_line"), Signal(g.word_bits, name="next_word"), Signal(name="next_loads")
+    with m.If(p.ask_head):
         m.d.comb += [line.eq(queue.head.line), word.eq(queue.head.word), loads.eq(~queue.head.we)]
+    with m.Elif(p.ask_old):
+        m.d.comb += [line.eq(p.old_line), word.eq(p.old_word)]
     with m.Elif(replay):
         m.d.comb += [line.eq(g.line_of(p.q.addr)), word.eq(p.q.addr[g.byte_bits : g.offset_bits]), loads.eq(~p.q.we)]
     with m.Else():
@@ -119,9 +174,11 @@ def add_first_stage(
         grant.eq(read.valid & ~yields & ~(go & reads_line)),
         cpu_goes.eq(~turn & ~(conflict & ~yields)),
         cpu.req.ready.eq(newest & cpu_goes),
+        p.head_granted.eq(cpu_goes & p.ask_head),
+        p.old_granted.eq(cpu_goes & p.ask_old & ~p.ask_head),
     ]
     m.d.sync += waited.eq(yields)
-    row, read_row = g.row_of(g.set_of(line), word), g.row_of(g.set_of(read.line), read.word)
+    row, read_row = g.row_of(g.set_of(line), word), g.row_of(read.index, read.word)
     for bank in range(g.banks):
         mine = Signal(name=f"reads_bank_{bank}")
         loaded = Signal(name=f"loads_bank_{bank}")
@@ -134,19 +191,19 @@ def add_first_stage(
         arrays.read_bank(m, bank, here, enable)
 
     # --- into the second stage
-    next_line = Signal(g.line_bits, name="looked_up")
     accept = Signal(name="accept")
-    m.d.comb += [next_line.eq(Mux(turn, aux_line, line)), accept.eq(cpu.req.valid & cpu.req.ready)]
-    arrays.read_tags(m, g.set_of(next_line), 1)
+    m.d.comb += [p.next_line.eq(Mux(turn, aux_line, line)), accept.eq(cpu.req.valid & cpu.req.ready)]
+    arrays.read_tags(m, g.set_of(p.next_line), 1)
     m.d.sync += [
-        p.from_q.eq(cpu_goes & ((replay & ~p.head_asks) | accept)),
-        p.from_head.eq(cpu_goes & p.head_asks),
-        p.line.eq(next_line),
+        p.from_q.eq(accept | (cpu_goes & replay & ~p.ask_head & ~p.ask_old)),
+        p.from_head.eq(p.head_granted),
+        p.from_old.eq(p.old_granted),
+        p.line.eq(p.next_line),
         p.word.eq(word),
         p.op.eq(Mux(go, aux_op, AuxOp.NONE)),
         p.who.eq(Mux(go, pick, 0)),
         p.way.eq(walk_way),
-        p.slot.eq(finishing & -finishing),
+        p.slot.eq(lowest(finishing)),
         before.eq(go),
     ]
     with m.If(p.q_leaves):

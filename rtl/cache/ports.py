@@ -91,18 +91,21 @@ class DCacheMaintSignature(wiring.Signature):
     """A maintenance command to the D-cache, seen from the maintenance unit.
 
     ``req``: ``op``, ``all`` and the byte addresses ``first`` and ``last`` of the first and the last line of the range (both
-    included, offset bits ignored; not looked at with ``all``). One command at a time: ``req`` is ready while none runs.
+    included and inside the memory window, ``first`` not behind ``last``, offset bits ignored; not looked at with ``all``).
+    ``many`` says that the range has at least as many lines as the cache, and so it is the cache that is walked; a wrong
+    ``many`` costs time and nothing else. One command at a time: ``req`` is ready while none runs.
     ``done`` is high for one cycle when the command is complete (see docs/maintenance.md); ``error`` (a write-back of a
     line in the range was answered with an error) and ``aborted`` are valid with it. ``abort``, held until ``done``, ends
     the command after the line in progress; write-backs in the buffer are still waited for.
-    ``progress`` is the byte address of the next line of a range that is walked by addresses (else of its first).
-    ``step`` reports each visited line in the cycle of the visit: ``valid addr present dirty`` (before the visit).
+    ``progress`` is the byte address of the next line of a range that is walked by addresses, from the cycle after ``req`` on
+    (with ``all`` or ``many`` it means nothing). ``step`` reports each visit in the cycle in which it is performed: ``valid addr
+    present dirty`` (before the visit).
     """
 
     def __init__(self):
         super().__init__(
             {
-                "req": Out(stream.Signature(data.StructLayout({"op": MaintOp, "all": 1, "first": 32, "last": 32}))),
+                "req": Out(stream.Signature(data.StructLayout({"op": MaintOp, "all": 1, "many": 1, "first": 32, "last": 32}))),
                 "abort": Out(1),
                 "done": In(1),
                 "error": In(1),

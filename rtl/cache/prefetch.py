@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import SocConfig
-from .native import AuxOp, AuxSignature, Geometry
+from .native import AuxOp, AuxSignature, Geometry, add_flight
 
 __all__ = ["NextLinePrefetcher"]
 
@@ -17,8 +17,8 @@ class NextLinePrefetcher(wiring.Component):
     Members
     -------
     enable : while low, triggers are ignored and what was wanted is forgotten.
-    trigger, line : a line missed, or was used for the first time after a prefetch. The last line of the memory window
-        triggers nothing.
+    trigger, line : a line missed, or was used for the first time after a prefetch. Nothing comes after the last line of the
+        memory window, so with it nothing is wanted.
     slot_free : the prefetch slot can take a fill.
     """
 
@@ -36,17 +36,20 @@ class NextLinePrefetcher(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        aux = self.aux
-        wanted, in_second = Signal(), Signal()
-        target = Signal(self._g.line_bits)
-        m.d.sync += in_second.eq(aux.grant)
+        aux, g = self.aux, self._g
+        wanted, flight = Signal(), add_flight(m, aux)
+        target, following = Signal(g.line_bits), Signal(g.line_bits + 1)
         m.d.comb += [
             aux.op.eq(AuxOp.PREFETCH),
             aux.line.eq(target),
-            aux.valid.eq(wanted & self.enable & self.slot_free & ~in_second),
+            aux.valid.eq(wanted & self.enable & self.slot_free & ~flight.any()),
+            following.eq(self.line + 1),
         ]
-        with m.If(aux.grant | ~self.enable):
+        with m.If(aux.grant):
             m.d.sync += wanted.eq(0)
-        with m.If(self.trigger & self.enable & (self.line != self._g.window_lines - 1)):
-            m.d.sync += [wanted.eq(1), target.eq(self.line + 1)]
+        with m.If(self.trigger):
+            # Behind the last line of the window the sum has a bit more than any line's number.
+            m.d.sync += [wanted.eq(~following[(g.window_lines - 1).bit_length()]), target.eq(following)]
+        with m.If(~self.enable):
+            m.d.sync += wanted.eq(0)
         return m

@@ -2,10 +2,10 @@
 """Probe records of the D-cache's pipeline (see the linearisation contract in :mod:`rtl.probe`).
 
 Each operation is performed at one clock edge, and its record is valid in the cycle before that edge. A fill is recorded
-when it is decided, one cycle before its AR is valid. At most one operation is in the second stage, and the end of a fill is one,
-so no channel ever has two records in a cycle; a parked access that is answered beside the second stage keeps a hit waiting. The
-only records that can share a cycle with an operation of another agent are those of a load served by a beat, of an access
-whose fill has failed, and of an uncached access; none concerns a line of the array.
+when it is decided, one cycle before its AR is valid. The CPU's accesses are performed in the second stage, anything else in
+the third, so records of both can share a cycle; then they are of different sets, or the access reads a line that is being
+cleaned. Each stage holds one operation, and the end of a fill is one, so no channel ever has two records in a cycle; a parked
+access that is answered beside the second stage keeps a hit waiting.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,11 @@ class CoreView:
     head_primary: ValueLike
     by_head: ValueLike
     by_q: ValueLike
+    missed: ValueLike
     failed: ValueLike
+    failed_q: ValueLike
+    upset: ValueLike
+    upset_line: ValueLike
     loaded: ValueLike
     head_data: ValueLike
     uncached_start: ValueLike
@@ -81,7 +85,7 @@ def add_records(m: Module, v: CoreView) -> None:
             p.record.flags.eq(Cat(v.failed, ~v.head_primary)),
         ]
     with m.Elif(v.by_q):
-        m.d.comb += [p.record.kind.eq(Mux(q.we, Kind.STORE, Kind.LOAD)), p.record.flags.eq(1 << 1)]
+        m.d.comb += [p.record.kind.eq(Mux(q.we, Kind.STORE, Kind.LOAD)), p.record.flags.eq(Cat(v.failed_q, ~v.missed))]
     with m.Elif(v.uncached_done):
         m.d.comb += [
             p.record.kind.eq(Mux(q.we, Kind.UNCACHED_STORE_DONE, Kind.UNCACHED_LOAD)),
@@ -105,6 +109,17 @@ def add_records(m: Module, v: CoreView) -> None:
         p.record.flags.eq(Mux(v.flash, Cat(~v.cleans, Const(1, 1)), v.leaves & v.found_dirty)),
     ]
 
+    if g.parity:
+        with m.If(v.upset.any()):
+            upset = core.upset
+            m.d.comb += [
+                p.valid.eq(1),
+                p.record.kind.eq(Kind.UPSET),
+                p.record.addr.eq(g.address_of(v.upset_line) | (upset.word << g.byte_bits) | upset.byte),
+                p.record.aux.eq(upset.tag),
+                p.record.flags.eq(0),
+            ]
+
     # --- d_fill
     p = core.probe_d_fill
     number = 0
@@ -124,7 +139,7 @@ def add_records(m: Module, v: CoreView) -> None:
         p.valid.eq(v.wb_done.valid),
         p.record.kind.eq(Kind.WB_DONE),
         p.record.addr.eq(g.address_of(v.wb_done.line)),
-        p.record.flags.eq(v.wb_done.error),
+        p.record.flags.eq(Cat(v.wb_done.error, v.wb_done.spoiled)),
     ]
 
     # --- snoop

@@ -2,7 +2,7 @@
 """Uncached accesses: one beat at a time to memory (ID 3 of ``m_axi``) or to the registers (``m_axil``)."""
 
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..axi.bus import AXI4LiteSignature, Resp
@@ -15,22 +15,18 @@ class UncachedUnit(wiring.Component):
     """Carries out the uncached beat that the pipeline holds.
 
     ``start`` may be high for one cycle while idle and ``request`` valid; ``request`` stays until ``done``, which is high
-    with ``data`` and ``resp`` until ``take``. The register port is used for the CSR window and takes aligned 32-bit beats
-    only (a write: with all four strobes); any other beat there answers SLVERR and reaches no register.
+    with ``data`` (of a read) and ``resp`` until ``take``. A read of memory is offered in the cycle of ``start``, everything
+    else in the next. The register port is used for the CSR window and takes aligned 32-bit beats only (a write: with all
+    four strobes); any other beat there answers SLVERR and reaches no register.
+
+    One beat is under way at a time, so an answer on any channel is its answer.
 
     Members
     -------
     start, request : ``addr we data strb size tag``.
+    data : what a register answers, else what ``read_rsp`` carries, whether it is for this unit or not.
     read, read_rsp : to :class:`~rtl.cache.fill.FillUnit`. write, write_rsp : to :class:`~rtl.cache.writeback.WriteBackBuffer`.
     """
-
-    class State(enum.Enum, shape=3):
-        IDLE = 0
-        MEMORY_READ = 1
-        MEMORY_WRITE = 2
-        REGISTER_READ = 3
-        REGISTER_WRITE = 4
-        REFUSE = 5
 
     def __init__(self, *, config: SocConfig):
         width = self._width = config.data_width
@@ -39,7 +35,7 @@ class UncachedUnit(wiring.Component):
             {
                 "start": In(1),
                 "request": In(request),
-                "idle": Out(1),
+                "idle": Out(1, init=1),
                 "done": Out(1),
                 "take": In(1),
                 "data": Out(width),
@@ -54,11 +50,10 @@ class UncachedUnit(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        request, axil, State = self.request, self.m_axil, self.State
+        request, axil = self.request, self.m_axil
         lanes = self._width // 32
-        state = Signal(State)
-        asked = Signal()  # the address (and data) of this beat have been taken
-        data_asked = Signal()
+        reads, refuses = Signal(), Signal()  # a read of memory waits to be taken; SLVERR
+        memory_read = Signal()
 
         register = Signal()
         lane = Signal(range(max(lanes, 2)))
@@ -73,8 +68,9 @@ class UncachedUnit(wiring.Component):
                 & (request.addr[:2] == 0)
                 & ((strobes == 0xF) & (request.strb == (0xF << (lane << 2))[: self._width // 8]))
             ),
-            self.idle.eq(state == State.IDLE),
             # to memory
+            memory_read.eq(self.start & ~register & ~request.we),
+            self.read.valid.eq(memory_read | reads),
             self.read.payload.addr.eq(request.addr),
             self.read.payload.size.eq(request.size),
             self.write.payload.addr.eq(request.addr),
@@ -88,56 +84,36 @@ class UncachedUnit(wiring.Component):
             axil.aw.payload.user.eq(request.tag),
             axil.w.payload.data.eq(request.data.word_select(lane, 32)),
             axil.w.payload.strb.eq(strobes),
+            # the answer
+            axil.r.ready.eq(self.take),
+            axil.b.ready.eq(self.take),
+            self.done.eq(self.read_rsp.valid | self.write_rsp.valid | axil.r.valid | axil.b.valid | refuses),
+            self.data.eq(Mux(axil.r.valid, Cat(axil.r.payload.data for _ in range(lanes)), self.read_rsp.data)),
         ]
-        with m.Switch(state):
-            with m.Case(State.IDLE):
-                m.d.sync += [asked.eq(0), data_asked.eq(0)]
-                with m.If(self.start):
-                    with m.If(~register):
-                        m.d.sync += state.eq(Mux(request.we, State.MEMORY_WRITE, State.MEMORY_READ))
-                    with m.Elif(good):
-                        m.d.sync += state.eq(Mux(request.we, State.REGISTER_WRITE, State.REGISTER_READ))
-                    with m.Else():
-                        m.d.sync += state.eq(State.REFUSE)
-            with m.Case(State.MEMORY_READ):
-                m.d.comb += [
-                    self.read.valid.eq(~asked),
-                    self.data.eq(self.read_rsp.data),
-                    self.resp.eq(self.read_rsp.resp),
-                    self.done.eq(self.read_rsp.valid),
-                ]
-                with m.If(self.read.ready):
-                    m.d.sync += asked.eq(1)
-            with m.Case(State.MEMORY_WRITE):
-                m.d.comb += [
-                    self.write.valid.eq(1),
-                    self.resp.eq(self.write_rsp.resp),
-                    self.done.eq(self.write_rsp.valid),
-                ]
-            with m.Case(State.REGISTER_READ):
-                m.d.comb += [
-                    axil.ar.valid.eq(~asked),
-                    axil.r.ready.eq(self.take),
-                    self.data.eq(Cat(axil.r.payload.data for _ in range(lanes))),
-                    self.resp.eq(axil.r.payload.resp),
-                    self.done.eq(axil.r.valid),
-                ]
-                with m.If(axil.ar.ready):
-                    m.d.sync += asked.eq(1)
-            with m.Case(State.REGISTER_WRITE):
-                m.d.comb += [
-                    axil.aw.valid.eq(~asked),
-                    axil.w.valid.eq(~data_asked),
-                    axil.b.ready.eq(self.take),
-                    self.resp.eq(axil.b.payload.resp),
-                    self.done.eq(axil.b.valid),
-                ]
-                with m.If(axil.aw.ready):
-                    m.d.sync += asked.eq(1)
-                with m.If(axil.w.ready):
-                    m.d.sync += data_asked.eq(1)
-            with m.Case(State.REFUSE):
-                m.d.comb += [self.resp.eq(Resp.SLVERR), self.done.eq(1)]
+        resp = Mux(refuses, Resp.SLVERR, 0)
+        for answers in (self.read_rsp, self.write_rsp):
+            resp |= Mux(answers.valid, answers.resp, 0)
+        for channel in (axil.r, axil.b):
+            resp |= Mux(channel.valid, channel.payload.resp, 0)
+        m.d.comb += self.resp.eq(resp)
+
+        # --- each is high from the start until it is taken
+        register_read, register_write = Signal(), Signal()
+        m.d.comb += [
+            register_read.eq(self.start & register & good & ~request.we),
+            register_write.eq(self.start & register & good & request.we),
+        ]
+        for waits, begins, taken in (
+            (reads, memory_read, self.read.ready),
+            (self.write.valid, self.start & ~register & request.we, self.write.ready),
+            (axil.ar.valid, register_read, axil.ar.ready),
+            (axil.aw.valid, register_write, axil.aw.ready),
+            (axil.w.valid, register_write, axil.w.ready),
+            (refuses, self.start & register & ~good, self.take),
+        ):
+            m.d.sync += waits.eq(begins | (waits & ~taken))
+        with m.If(self.start):
+            m.d.sync += self.idle.eq(0)
         with m.If(self.done & self.take):
-            m.d.sync += state.eq(State.IDLE)
+            m.d.sync += self.idle.eq(1)
         return m

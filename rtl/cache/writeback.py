@@ -10,6 +10,9 @@ from ..axi.bus import CACHE_NORMAL, CACHE_UNCACHED, AXI4Signature, Burst, Resp
 from ..config import SocConfig
 from .fill import pick
 from .native import Geometry
+from .parity import add_spoiled
+from .ring import Ring, add_level, at_least
+from .words import LineStore, WordQueue, kept_lines
 
 __all__ = ["WriteBackBuffer"]
 
@@ -20,41 +23,51 @@ class WriteBackBuffer(wiring.Component):
     """Lines on their way to memory, in the order in which they were pushed; and single uncached writes.
 
     A pushed line is read from the array word by word, from the next cycle on, one word per cycle that ``read`` gets; until then
-    (``unread``) its place in the array must not change. AW is valid in the cycle after the push, W two cycles after a word was
-    read. AW may run ahead of W, never behind. Beats follow each other without a gap, also from line to line. An
-    entry is occupied until memory has answered. No two entries are of one set: the owner asks :meth:`match_set` before a push.
+    (``unread``) its place in the array must not change. There is room for its words, so reading waits for nothing that
+    memory does: a fill may wait for it on R, also where memory takes no write before it has got rid of what was read.
 
-    An uncached write waits until the bursts that were shown to the interconnect have been sent, and goes before the others.
+    AW is valid two cycles after the push, and so is W of a word after it was read. AW may run ahead of W, never behind. Beats
+    follow each other without a gap, also from line to line. An entry is occupied until memory has answered. No two entries
+    are of one set: the owner asks :meth:`match_set` before a push.
+
+    An uncached write waits until all lines that were pushed have been sent; from its ``valid`` to its ``ready`` there is no
+    ``space`` for others. Its AW and W are valid one cycle after ``ready``.
 
     Members
     -------
-    push : ``valid line way`` (one-hot); only while ``space`` is not 0.
-    read : the word of the array that is wanted: ``valid line word way``; ``read_grant``: it is read in this cycle, and
+    push : ``valid line way`` (one-hot); only while ``space`` is not 0. tail : the entry that it takes (one-hot).
+    read : the word of the array that is wanted: ``valid index word way``; ``read_grant``: it is read in this cycle, and
         ``read_data`` is its value in the next.
-    space : free entries.
+    space : how many lines may be pushed.
     occupied, unread, lines : per entry.
-    done : in the cycle of the B handshake: ``valid index line error`` (index one-hot).
+    done : in the cycle of the B handshake: ``valid index line error spoiled`` (index one-hot; ``spoiled``: the parity of a word
+        was wrong, which ``read_bad`` said with ``read_data``). Either error waits one cycle on B.
+    failed_line : the same as ``done.line`` if ``done.error`` or ``done.spoiled``, and cheaper.
     peek_index, peek_data, peek_ready : the bytes of an entry (combinational), for snoops; ``peek_ready``: all have been read.
-    direct : an uncached write ``addr size data strb``; ``direct_rsp`` ``valid resp`` until ``direct_take``.
+    direct : an uncached write ``addr size data strb``, which stays until ``ready``; without snoops ``data`` is
+        taken from ``read_data``, in the cycle of ``ready``. direct_rsp : its answer, ``valid resp`` until ``direct_take``.
     """
 
     def __init__(self, *, config: SocConfig):
         g = self._g = Geometry(config)
-        self._coherent = config.coherent
+        self._config, self._coherent = config, config.coherent
         n = self._entries = config.dcache.write_buffer_lines
         axi = AXI4Signature(data_width=g.data_width, id_width=2)
         direct = data.StructLayout({"addr": 32, "size": 3, "data": g.data_width, "strb": g.data_bytes})
         super().__init__(
             {
                 "push": In(data.StructLayout({"valid": 1, "line": g.line_bits, "way": g.ways})),
-                "read": Out(data.StructLayout({"valid": 1, "line": g.line_bits, "word": g.word_bits, "way": g.ways})),
+                "tail": Out(n),
+                "read": Out(data.StructLayout({"valid": 1, "index": g.index_bits, "word": g.word_bits, "way": g.ways})),
                 "read_grant": In(1),
                 "read_data": In(g.data_width),
-                "space": Out(range(n + 1), init=n),
+                "read_bad": In(1),
+                "space": Out(range(n + 1)),
                 "occupied": Out(n),
                 "unread": Out(n),
                 "lines": Out(data.ArrayLayout(g.line_bits, n)),
-                "done": Out(data.StructLayout({"valid": 1, "index": n, "line": g.line_bits, "error": 1})),
+                "done": Out(data.StructLayout({"valid": 1, "index": n, "line": g.line_bits, "error": 1, "spoiled": 1})),
+                "failed_line": Out(g.line_bits),
                 "peek_index": In(range(max(n, 2))),
                 "peek_data": Out(g.line_bytes * 8),
                 "peek_ready": Out(1),
@@ -66,12 +79,10 @@ class WriteBackBuffer(wiring.Component):
                 "b": In(stream.Signature(axi.b_layout)),
             }
         )
-        # Words between array and bus. With snoops every entry keeps its line here until memory has answered, and all words of a
-        # line can be read at once; without, it is a plain FIFO.
-        self._depth = n * g.words if self._coherent else max(16, g.words)
-        banks = g.words if self._coherent else 1
-        self._words = [Memory(shape=g.data_width, depth=self._depth // banks, init=[]) for _ in range(banks)]
-        self._bank_bits = (banks - 1).bit_length()
+        # The registers of `lines` are there to be compared; who needs one line at a time takes it from here.
+        depth = 1 << (n - 1).bit_length()
+        self._lines = Memory(shape=g.line_bits, depth=depth, init=[])
+        self._places = Memory(shape=data.StructLayout({"index": g.index_bits, "way": g.ways}), depth=depth, init=[])
 
     def match(self, line: Value) -> Value:
         """Entries (a mask) that hold the line."""
@@ -87,165 +98,154 @@ class WriteBackBuffer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        g, entries, depth = self._g, self._entries, self._depth
-
-        def ring(name: str) -> Signal:
-            return Signal(entries, init=1, name=name)
-
-        tail, read_at, aw_at, w_at, b_at = ring("tail"), ring("read_at"), ring("aw_at"), ring("w_at"), ring("b_at")
-        way = [Signal(g.ways, name=f"way_{n}") for n in range(entries)]
-        aw_todo, w_todo = Signal(entries), Signal(entries)
-        freed = Signal()
+        g, entries, push = self._g, self._entries, self.push
+        tail, read_at, aw_at, b_at = (Ring(entries, name=name) for name in ("tail_at", "read_at", "aw_at", "b_at"))
+        m.submodules.line_table, m.submodules.place_table = self._lines, self._places
+        unsent = Signal(kept_lines(self._config))  # lines whose last word has not been sent, in unary
+        shown = Signal(len(unsent))  # of these, the lines whose AW has been valid, in unary
+        freed, all_read, all_sent = Signal(), Signal(), Signal()
 
         # --- entries
+        m.d.comb += self.tail.eq(tail.one_hot())
+        for memory, value in ((self._lines, push.line), (self._places, Cat(g.set_of(push.line), push.way))):
+            write = memory.write_port()
+            m.d.comb += [write.addr.eq(tail.row), write.data.eq(value), write.en.eq(push.valid)]
         for n in range(entries):
-            with m.If(freed & b_at[n]):
+            with m.If(push.valid & self.tail[n]):
+                m.d.sync += [self.lines[n].eq(push.line), self.occupied[n].eq(1), self.unread[n].eq(1)]
+            with m.If(freed & b_at.points(n)):
                 m.d.sync += self.occupied[n].eq(0)
-            with m.If(self.push.valid & tail[n]):
-                m.d.sync += [
-                    self.lines[n].eq(self.push.line),
-                    way[n].eq(self.push.way),
-                    self.occupied[n].eq(1),
-                    self.unread[n].eq(1),
-                    aw_todo[n].eq(1),
-                    w_todo[n].eq(1),
-                ]
-        with m.If(self.push.valid):
-            m.d.sync += tail.eq(tail.rotate_left(1))
-        with m.If(freed):
-            m.d.sync += b_at.eq(b_at.rotate_left(1))
-        m.d.sync += self.space.eq(self.space + freed - self.push.valid)
+            with m.If(all_read & read_at.points(n)):
+                m.d.sync += self.unread[n].eq(0)
+        add_level(m, unsent, push.valid, all_sent)
+        for ring, steps in ((tail, push.valid), (read_at, all_read), (b_at, freed)):
+            with m.If(steps):
+                m.d.sync += ring.row.eq(ring.following())
+        room = [
+            ~at_least(self.occupied, entries - n) & ~unsent[len(unsent) - 1 - n] & ~self.direct.valid for n in range(len(unsent))
+        ]
+        m.d.comb += self.space.eq(0)
+        for n, free in enumerate(room):
+            with m.If(free):
+                m.d.comb += self.space.eq(n + 1)
 
         # --- from the array to the words between
-        claimed = Signal(range(depth + 1))  # words asked for and not yet sent
-        stored = Signal(range(depth + 1))  # words here
-        put_at, get_at = Signal(range(depth)), Signal(range(depth))
-        storing, sent = Signal(), Signal()
+        storing = Signal()
         read_word = Signal(g.word_bits)
+        place = self._places.read_port(domain="comb")
         m.d.comb += [
-            self.read.valid.eq((self.unread & read_at).any() & ((claimed != depth) if not self._coherent else 1)),
-            self.read.line.eq(pick(read_at, [self.lines[n] for n in range(entries)])),
-            self.read.way.eq(pick(read_at, way)),
+            place.addr.eq(read_at.row),
+            self.read.valid.eq(self.unread.any()),
+            self.read.index.eq(place.data.index),
+            self.read.way.eq(place.data.way),
             self.read.word.eq(read_word),
+            all_read.eq(self.read_grant & (read_word == g.words - 1)),
         ]
-        m.d.sync += [
-            storing.eq(self.read_grant),
-            claimed.eq(claimed + self.read_grant - sent),
-            stored.eq(stored + storing - sent),
-        ]
+        m.d.sync += storing.eq(self.read_grant)
         with m.If(self.read_grant):
             m.d.sync += read_word.eq(read_word + 1)
-            with m.If(read_word == g.words - 1):
-                m.d.sync += read_at.eq(read_at.rotate_left(1))
-                for n in range(entries):
-                    with m.If(read_at[n]):
-                        m.d.sync += self.unread[n].eq(0)
-
-        def step(pointer: Signal) -> Value:
-            return (pointer + 1)[: len(pointer)] if depth & (depth - 1) == 0 else Mux(pointer == depth - 1, 0, pointer + 1)
-
-        with m.If(storing):
-            m.d.sync += put_at.eq(step(put_at))
-        with m.If(sent):
-            m.d.sync += get_at.eq(step(get_at))
-        out_word = Const(0)
-        for n, memory in enumerate(self._words):
-            m.submodules[f"words_{n}"] = memory
-            write, read = memory.write_port(), memory.read_port(domain="comb")
-            here = (put_at[: self._bank_bits] == n) if self._bank_bits else 1
+        direct_turn = Signal()  # AW and W become the uncached write's
+        if self._coherent:
+            m.submodules.words = words = LineStore(config=self._config)
+            m.d.sync += [words.line.eq(read_at.row), words.index.eq(read_word)]
             m.d.comb += [
-                write.addr.eq(put_at[self._bank_bits :]),
-                write.data.eq(self.read_data),
-                write.en.eq(storing & here),
-                read.addr.eq(get_at[self._bank_bits :]),
+                words.put.eq(storing),
+                words.peek_line.eq(tail.row_of(self.peek_index)),
+                self.peek_data.eq(words.peek_data),
+                self.peek_ready.eq(~self.unread.any() & ~storing),
             ]
-            out_word = out_word | (Mux(get_at[: self._bank_bits] == n, read.data, 0) if self._bank_bits else read.data)
-            if self._coherent:
-                peek = memory.read_port(domain="comb")
-                m.d.comb += [peek.addr.eq(self.peek_index), self.peek_data.word_select(n, g.data_width).eq(peek.data)]
-        m.d.comb += self.peek_ready.eq(~self.unread.any() & ~storing)
+        else:
+            m.submodules.words = words = WordQueue(config=self._config)
+            m.d.comb += words.put.eq(storing | direct_turn)
+        m.d.comb += words.data.eq(self.read_data)
 
-        # --- uncached writes take the channels when nothing of a line is under way
-        beat = Signal(g.word_bits)
-        aw_shown = Signal()
-        direct_aw, direct_w, direct_b = Signal(), Signal(), Signal()  # still to be done
-        turn = Signal()  # the channels belong to the uncached write
-        quiet = Signal()
+        # --- AW: a register, so that the table is free when memory's answer needs it
+        aw, address = self.aw.payload, self.direct.payload.addr
+        aw_free, aw_line, failing = Signal(), Signal(), Signal()
+        line = self._lines.read_port(domain="comb")
+        middle = Signal(g.window_bits - g.byte_bits, reset_less=True)
+        # The bits that no line's address has fall back to what a line's have.
+        high = Signal(32 - g.window_bits, init=g.base >> g.window_bits, reset_less=True)
+        low, size = Signal(g.byte_bits, reset_less=True), Signal(3, init=g.size_code, reset_less=True)
+        direct_aw = Signal()
         m.d.comb += [
-            turn.eq(direct_aw | direct_w),
-            quiet.eq(((aw_todo ^ w_todo) == 0) & (beat == 0) & ~aw_shown),
+            line.addr.eq(Mux(failing, b_at.row, aw_at.row)),
+            aw_free.eq(~self.aw.valid | self.aw.ready),
+            aw_line.eq((unsent & ~shown).any() & aw_free & ~failing),
+            direct_turn.eq(self.direct.valid & ~unsent[0] & aw_free),
+            self.direct.ready.eq(direct_turn),
+            aw.addr.eq(Cat(low, middle, high)),
+            aw.id.eq(Mux(direct_aw, _DIRECT_ID, _WRITEBACK_ID)),
+            aw.len.eq(Mux(direct_aw, 0, g.words - 1)),
+            aw.size.eq(size),
+            aw.burst.eq(Burst.INCR),
+            aw.cache.eq(Mux(direct_aw, CACHE_UNCACHED, CACHE_NORMAL)),
         ]
-        with m.If(self.direct.valid & ~direct_b & quiet):
-            m.d.sync += [direct_aw.eq(1), direct_w.eq(1), direct_b.eq(1)]
+        with m.If(aw_free):
+            m.d.sync += [
+                self.aw.valid.eq(aw_line | direct_turn),
+                direct_aw.eq(~unsent[0]),
+                high.eq(address[g.window_bits :]),
+                middle.eq(Mux(unsent[0], g.address_of(line.data)[g.byte_bits :], address[g.byte_bits :])),
+                low.eq(address),
+                size.eq(self.direct.payload.size),
+            ]
+            with m.If(unsent[0]):
+                m.d.sync += [high.eq(high.init), low.eq(low.init), size.eq(size.init)]
+        with m.If(aw_line):
+            m.d.sync += aw_at.row.eq(aw_at.following())
+        add_level(m, shown, aw_line, all_sent)
 
-        # --- AW and W
-        aw, w = self.aw.payload, self.w.payload
-        line_aw, line_w = Signal(), Signal()
-        waiting = Signal()
+        # --- W
+        w = self.w.payload
+        beat = Ring(g.words, name="beat")
+        direct_w = Signal()
+        strb = Signal(g.data_bytes, init=-1, reset_less=True)
+        sent = Signal()
         m.d.comb += [
-            waiting.eq((self.direct.valid & ~direct_b) | turn),
-            line_aw.eq((aw_todo & aw_at).any() & (aw_shown | ~waiting)),
-            line_w.eq((stored != 0) & (~(aw_todo & w_at).any() | (line_aw & (aw_at == w_at)))),
-            sent.eq(~turn & line_w & self.w.ready),
+            self.w.valid.eq((words.valid & shown[0]) | direct_w),
+            sent.eq(self.w.valid & self.w.ready),
+            all_sent.eq(sent & ~direct_w & beat.points(g.words - 1)),
+            w.data.eq(words.word),
+            w.strb.eq(strb),
+            w.last.eq(direct_w | beat.points(g.words - 1)),
+            words.take.eq(sent),
         ]
-        with m.If(turn):
-            m.d.comb += [
-                self.aw.valid.eq(direct_aw),
-                aw.id.eq(_DIRECT_ID),
-                aw.addr.eq(self.direct.payload.addr),
-                aw.size.eq(self.direct.payload.size),
-                aw.burst.eq(Burst.INCR),
-                aw.cache.eq(CACHE_UNCACHED),
-                self.w.valid.eq(direct_w),
-                w.data.eq(self.direct.payload.data),
-                w.strb.eq(self.direct.payload.strb),
-                w.last.eq(1),
-            ]
-            with m.If(self.aw.ready):
-                m.d.sync += direct_aw.eq(0)
-            with m.If(self.w.ready):
-                m.d.sync += direct_w.eq(0)
-        with m.Else():
-            m.d.comb += [
-                self.aw.valid.eq(line_aw),
-                aw.id.eq(_WRITEBACK_ID),
-                aw.addr.eq(g.address_of(pick(aw_at, [self.lines[n] for n in range(entries)]))),
-                aw.len.eq(g.words - 1),
-                aw.size.eq(g.size_code),
-                aw.burst.eq(Burst.INCR),
-                aw.cache.eq(CACHE_NORMAL),
-                self.w.valid.eq(line_w),
-                w.data.eq(out_word),
-                w.strb.eq(-1),
-                w.last.eq(beat == g.words - 1),
-            ]
-            with m.If(line_aw & self.aw.ready):
-                m.d.sync += aw_at.eq(aw_at.rotate_left(1))
-                for n in range(entries):
-                    with m.If(aw_at[n]):
-                        m.d.sync += aw_todo[n].eq(0)
-            m.d.sync += aw_shown.eq(line_aw & ~self.aw.ready)
-            with m.If(sent):
-                m.d.sync += beat.eq(beat + 1)
-                with m.If(beat == g.words - 1):
-                    m.d.sync += w_at.eq(w_at.rotate_left(1))
-                    for n in range(entries):
-                        with m.If(w_at[n]):
-                            m.d.sync += w_todo[n].eq(0)
+        if self._coherent:
+            kept = Signal(g.data_width, reset_less=True)
+            with m.If(direct_turn):
+                m.d.sync += kept.eq(self.direct.payload.data)
+            with m.If(direct_w):
+                m.d.comb += [w.data.eq(kept), words.take.eq(0)]
+        with m.If(sent & ~direct_w):
+            m.d.sync += beat.row.eq(beat.following())
+        with m.If(direct_turn):
+            m.d.sync += [direct_w.eq(1), strb.eq(self.direct.payload.strb)]
+        with m.If(direct_w & self.w.ready):
+            m.d.sync += [direct_w.eq(0), strb.eq(strb.init)]
 
         # --- B
         b = self.b.payload
+        bus_error, spoiled = b.resp.as_value()[1], Const(0)
+        if g.parity:
+            spoiled = add_spoiled(
+                m,
+                reading=Mux(self.read_grant, read_at.one_hot(), 0),
+                bad=self.read_bad,
+                pushed=Mux(push.valid, self.tail, 0),
+                answered=b_at.one_hot(),
+            )
+        m.d.sync += failing.eq(self.b.valid & ~b.id[0] & (bus_error | spoiled) & ~failing)
         m.d.comb += [
-            self.b.ready.eq(Mux(b.id[0], self.direct_take, 1)),
-            freed.eq(self.b.valid & (b.id == _WRITEBACK_ID)),
+            self.b.ready.eq(Mux(b.id[0], self.direct_take, ~(bus_error | spoiled) | failing)),
+            freed.eq(self.b.valid & self.b.ready & ~b.id[0]),
             self.done.valid.eq(freed),
-            self.done.index.eq(b_at),
-            self.done.line.eq(pick(b_at, [self.lines[n] for n in range(entries)])),
-            self.done.error.eq(b.resp.as_value()[1]),
-            self.direct_rsp.valid.eq(self.b.valid & (b.id == _DIRECT_ID)),
+            self.done.index.eq(b_at.one_hot()),
+            self.done.line.eq(pick(b_at.one_hot(), [self.lines[n] for n in range(entries)])),
+            self.done.error.eq(failing & (bus_error | ~spoiled)),
+            self.done.spoiled.eq(failing & spoiled),
+            self.failed_line.eq(line.data),
+            self.direct_rsp.valid.eq(self.b.valid & b.id[0]),
             self.direct_rsp.resp.eq(b.resp),
-            self.direct.ready.eq(self.direct_rsp.valid & self.direct_take),
         ]
-        with m.If(self.direct.ready):
-            m.d.sync += direct_b.eq(0)
         return m

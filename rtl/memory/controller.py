@@ -228,14 +228,12 @@ class MemoryController(wiring.Component):
             ]
 
         # --- counters
-        for event, counter in (
-            (port.row_hit, csr.row_hits),
-            (port.row_miss, csr.row_misses),
-            (port.row_conflict, csr.row_conflicts),
-            (port.refresh, csr.refreshes),
-        ):
-            with m.If(event):
-                m.d.sync += counter.eq(counter + 1)
+        m.d.comb += [
+            csr.row_hits_incr.eq(port.row_hit),
+            csr.row_misses_incr.eq(port.row_miss),
+            csr.row_conflicts_incr.eq(port.row_conflict),
+            csr.refreshes_incr.eq(port.refresh),
+        ]
 
         # --- probe
         access, record = port.access.payload, self.probe_mem.record

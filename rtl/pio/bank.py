@@ -123,6 +123,17 @@ class RegisterBank(wiring.Component):
                 strb.eq(bus.w.payload.strb),
             ]
 
+        # --- counters
+        counts = {
+            (register, field): Signal(field.width, name=f"count_{register.block}_{member_name(register, field)}")
+            for register in self._table
+            for field in register.fields
+            if field.access == "count"
+        }
+        for (register, field), count in counts.items():
+            with m.If(getattr(ports[register.block], f"{member_name(register, field)}_incr")):
+                m.d.sync += count.eq(count + 1)
+
         # --- decode
         offset_bits = (CSR_SIZE - 1).bit_length()
         known = Signal()
@@ -148,7 +159,7 @@ class RegisterBank(wiring.Component):
                 with m.Case(register.offset >> 2):
                     m.d.comb += known.eq(1)
                     port = ports[register.block]
-                    m.d.comb += value.eq(Cat(*self._read_value(register, port)))
+                    m.d.comb += value.eq(Cat(*self._read_value(register, port, counts)))
                     for field in register.fields:
                         if field.access == "port":
                             m.d.comb += refused.eq(getattr(port, f"{member_name(register, field)}_error"))
@@ -169,8 +180,8 @@ class RegisterBank(wiring.Component):
         return m
 
     @staticmethod
-    def _read_value(register, port):
-        """The register's bits from 0 up; gaps and write-only fields read as zero."""
+    def _read_value(register, port, counts):
+        """The register's bits from 0 up; gaps and write-only fields read as zero. ``counts`` : signal of each counting field."""
         position = 0
         for field in sorted(register.fields, key=lambda field: field.low):
             if field.low > position:
@@ -178,6 +189,8 @@ class RegisterBank(wiring.Component):
             name = member_name(register, field)
             if field.access == "w":
                 yield Const(0, field.width)
+            elif field.access == "count":
+                yield counts[register, field]
             elif field.access == "port":
                 yield getattr(port, f"{name}_r_data")
             else:
@@ -224,7 +237,9 @@ class RegisterBank(wiring.Component):
             sys.features_coherent.eq(config.coherent),
             sys.features_prefetcher.eq(config.dcache.prefetcher),
             sys.features_cut_through.eq(config.dma.cut_through),
+            sys.features_partial_clean.eq(config.dcache.partial_lines == "clean"),
             sys.features_system_channels.eq(config.dma.system_channels),
+            sys.features_write_through.eq(config.dcache.write_through),
             sys.features_data_bytes.eq(config.data_bytes),
             sys.features_line_bytes.eq(config.dcache.line_bytes),
             sys.features_chunk_bytes.eq(config.dma.chunk_bytes),
@@ -232,6 +247,7 @@ class RegisterBank(wiring.Component):
             sys.mem_size.eq(config.memory.size),
             sys.dcache_geometry_sets.eq(config.dcache.sets),
             sys.dcache_geometry_ways.eq(config.dcache.ways),
+            sys.dcache_geometry_parity.eq(config.dcache.parity),
         ]
         raw = sys.irq_raw_level
         m.d.comb += [
@@ -243,6 +259,8 @@ class RegisterBank(wiring.Component):
                 Cat(
                     self.csr_dcache.error_status_fill,
                     self.csr_dcache.error_status_writeback,
+                    self.csr_dcache.error_status_parity_tag,
+                    self.csr_dcache.error_status_parity_data,
                     self.csr_icache.error_status_fill,
                     self.csr_dma.error_status_read,
                     self.csr_dma.error_status_write,

@@ -36,6 +36,7 @@ _ACCESS = {
     "rwh": "storage that the hardware changes too; a write in the same cycle wins",
     "w1c": "flag: set by the hardware, cleared by writing 1; a set in the same cycle wins",
     "w": "command: acts once per write, reads as 0",
+    "count": "counter: 0 after reset, the hardware moves it on by one; a write is ignored",
     "port": "reads and writes reach the block itself and have side effects",
 }
 
@@ -146,6 +147,7 @@ _RDL = {
     "rwh": "sw = rw; hw = rw; we;",
     "w1c": "sw = rw; onwrite = woclr; hw = rw; hwset;",
     "w": "sw = w; hw = r; swmod;",
+    "count": "sw = r; hw = na; counter;",
     "port": "sw = rw; hw = rw;",
 }
 
@@ -175,7 +177,7 @@ def systemrdl(system_channels: int = 1) -> str:
             lines.append(f"        {'external ' if external else ''}reg {{")
             lines.append(f"            desc = {_quoted(register.doc)};")
             for field in register.fields:
-                reset = f" = 0x{field.reset:x}" if field.access in ("rw", "w1c", "w") else ""
+                reset = f" = 0x{field.reset:x}" if field.access in ("rw", "w1c", "w", "count") else ""
                 place = f"[{field.low + field.width - 1}:{field.low}]{reset}"
                 properties = f"{_RDL[field.access]} desc = {_quoted(field.doc)};"
                 # A trailing underscore keeps field names clear of the language's keywords.

@@ -12,6 +12,7 @@ rw     ``x: Out(width)`` the stored value; changes one cycle after the access, t
 rwh    ``x_w: Out(width)`` the written value, valid while ``<register>_written``; ``x: In(width)`` the value to read
 w1c    ``x_set: In(1)`` sets the flag (set wins over clear); ``x: Out(1)`` the flag
 w      ``x: Out(width)`` the written value while ``<register>_written``, else 0
+count  ``x_incr: In(1)`` an event in this cycle; a read of the next cycle has it. The counter itself is in the bank
 port   ``x_w_data: Out(32)``, ``x_w_strobe: Out(1)``, ``x_r_strobe: Out(1)``, ``x_r_data: In(32)``, ``x_error: In(1)``:
        ``r_data`` and ``error`` are sampled in the strobe's cycle; with ``error`` the access answers SLVERR
 ====== =====================================================================================================
@@ -63,6 +64,8 @@ class CsrSignature(wiring.Signature):
                 elif field.access == "w1c":
                     members[f"{name}_set"] = In(1)
                     members[name] = Out(1)
+                elif field.access == "count":
+                    members[f"{name}_incr"] = In(1)
                 elif field.access == "w":
                     members[name] = Out(field.width)
                 else:

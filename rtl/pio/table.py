@@ -8,7 +8,8 @@ field, or a reserved bit, is ignored and answers OKAY; reserved bits read as zer
 Field access: ``ro`` hardware value; ``rw`` storage in the bank, reset value in the table; ``rwh`` storage in the block, which
 also changes it by itself (a write in the same cycle wins); ``w1c`` status set by hardware, a written 1
 clears it (a set in the same cycle wins); ``w`` write-only strobe: the written value is presented for one cycle, reads
-as zero; ``port`` read and write both reach the block (side effects: the PIO data port).
+as zero; ``count`` read-only counter in the bank, 0 after reset, one more per event that the hardware tells of, modulo
+2**width; ``port`` read and write both reach the block (side effects: the PIO data port).
 """
 
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ __all__ = [
     "registers",
 ]
 
-_ACCESS = ("ro", "rw", "rwh", "w1c", "w", "port")
+_ACCESS = ("ro", "rw", "rwh", "w1c", "w", "count", "port")
 SYSTEM_CHANNEL_STRIDE = 0x40
 #: ``rtl.config.CSR_BASE`` and ``CSR_SIZE`` for those who import the table only (the driver); a test keeps them equal.
 WINDOW_BASE = 0x1000_0000
@@ -94,7 +95,7 @@ class IRQ:
     FLUSH = 1  # dma.flush_status.done
     BUS_MASTER = 2  # bm.status.done or .error
     DEVICE = 3  # dev.status.done or .error
-    ERROR = 4  # any latched bus error: dcache, icache or dma error_status
+    ERROR = 4  # any latched error: dcache, icache or dma error_status
     SYSTEM_CHANNEL = 8  # + n: ch<n>.status.tc or .error
     WIDTH = 12
 
@@ -107,8 +108,8 @@ def _whole(access: str, doc: str, reset: int = 0) -> tuple[Field, ...]:
     return (Field("value", 0, 32, access, doc, reset),)
 
 
-def _counter(block: str, name: str, offset: int, what: str) -> Register:
-    return Register(block, name, offset, _whole("ro", f"{what} since reset, modulo 2**32"), f"Counter: {what}.")
+def _counter(block: str, name: str, offset: int, what: str, access: str = "count") -> Register:
+    return Register(block, name, offset, _whole(access, f"{what} since reset, modulo 2**32"), f"Counter: {what}.")
 
 
 def _system_channel(n: int) -> list[Register]:
@@ -173,7 +174,9 @@ def registers(system_channels: int = 1) -> list[Register]:
                 _f("coherent", 0, 1, "ro", "1: DMA snoops the caches"),
                 _f("prefetcher", 1, 1, "ro", "1: the D-cache has a prefetcher"),
                 _f("cut_through", 2, 1, "ro", "1: the chunk FIFO keeps no remainder"),
-                _f("system_channels", 4, 4, "ro", "number of system channels"),
+                _f("partial_clean", 3, 1, "ro", "1: invalidating a range cleans the lines it covers only partly; 0: drops them"),
+                _f("system_channels", 4, 3, "ro", "number of system channels"),
+                _f("write_through", 7, 1, "ro", "1: the D-cache is write-through: no line is ever dirty"),
                 _f("data_bytes", 8, 8, "ro", "bytes per bus beat"),
                 _f("line_bytes", 16, 8, "ro", "bytes per cache line"),
                 _f("chunk_bytes", 24, 8, "ro", "bytes per DMA chunk"),
@@ -189,7 +192,11 @@ def registers(system_channels: int = 1) -> list[Register]:
             "sys",
             "dcache_geometry",
             0x01C,
-            (_f("sets", 0, 16, "ro", "sets"), _f("ways", 16, 8, "ro", "ways")),
+            (
+                _f("sets", 0, 16, "ro", "sets"),
+                _f("ways", 16, 8, "ro", "ways"),
+                _f("parity", 24, 1, "ro", "1: bytes and tags have parity"),
+            ),
             "D-cache geometry.",
         ),
         Register(
@@ -199,11 +206,17 @@ def registers(system_channels: int = 1) -> list[Register]:
             (
                 _f("prefetch", 0, 1, "rw", "1: next-line prefetch on every demand miss and prefetch hit"),
                 _f("inject", 1, 1, "rw", "1: the eviction injector runs"),
-                _f("inject_interval", 16, 16, "rw", "mean cycles between injected evictions", 64),
+                _f("inject_interval", 16, 16, "rw", "mean cycles between injected evictions: a multiple of 4", 64),
             ),
             "D-cache control.",
         ),
-        Register("dcache", "inject_seed", 0x104, _whole("rw", "written value restarts the injector's LFSR", 1), "Seed."),
+        Register(
+            "dcache",
+            "inject_seed",
+            0x104,
+            _whole("rw", "written value restarts the injector's LFSR; each value has its own sequence", 1),
+            "Seed.",
+        ),
         Register("dcache", "inject_addr", 0x108, _whole("rw", "byte address of a line"), "Line of inject_cmd."),
         Register(
             "dcache",
@@ -214,6 +227,14 @@ def registers(system_channels: int = 1) -> list[Register]:
                 _f("prefetch", 1, 1, "w", "1: fill the line now, cause prefetch"),
                 _f("writeback", 2, 1, "w", "1: write the line back now if dirty; it stays, clean"),
                 _f(
+                    "flip_data",
+                    3,
+                    1,
+                    "w",
+                    "1: invert the parity bit of the byte at inject_addr if its line is there; parity only",
+                ),
+                _f("flip_tag", 4, 1, "w", "1: invert the parity bit of the line's tag if the line is there; parity only"),
+                _f(
                     "busy",
                     8,
                     1,
@@ -221,7 +242,7 @@ def registers(system_channels: int = 1) -> list[Register]:
                     "a command is not finished: its fill is not installed / its write-back not answered",
                 ),
             ),
-            "One eviction, write-back or prefetch on demand: what a real CPU may do at any time.",
+            "One eviction, write-back or prefetch on demand: what a real CPU may do at any time; and one upset of a stored bit.",
         ),
         _counter("dcache", "hits", 0x110, "cached CPU beats that hit"),
         _counter("dcache", "misses", 0x114, "cached CPU beats that missed (a beat that waits for a fill in flight counts)"),
@@ -237,8 +258,10 @@ def registers(system_channels: int = 1) -> list[Register]:
             (
                 _f("fill", 0, 1, "w1c", "a demand fill got a bus error (the requester got SLVERR too)"),
                 _f("writeback", 1, 1, "w1c", "a write-back got a bus error; its bytes are lost"),
+                _f("parity_tag", 2, 1, "w1c", "a set was looked up in which a valid line's tag has wrong parity; parity only"),
+                _f("parity_data", 3, 1, "w1c", "a byte with wrong parity was loaded or written back; parity only"),
             ),
-            "Latched D-cache bus errors.",
+            "Latched D-cache bus and parity errors.",
         ),
         Register("dcache", "error_addr", 0x134, _whole("ro", "byte address"), "Line of the first latched error."),
         _counter("icache", "hits", 0x200, "fetch beats that hit"),
@@ -326,8 +349,8 @@ def registers(system_channels: int = 1) -> list[Register]:
             "Latched DMA errors.",
         ),
         Register("dma", "error_addr", 0x418, _whole("ro", "byte address"), "Address of the first latched error."),
-        _counter("dma", "bytes_to_memory", 0x41C, "bytes that entered the FIFO toward memory"),
-        _counter("dma", "bytes_to_device", 0x420, "bytes that entered the FIFO toward the device"),
+        _counter("dma", "bytes_to_memory", 0x41C, "bytes that entered the FIFO toward memory", "ro"),
+        _counter("dma", "bytes_to_device", 0x420, "bytes that entered the FIFO toward the device", "ro"),
     ]
     for n in range(system_channels):
         table += _system_channel(n)

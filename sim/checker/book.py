@@ -44,6 +44,7 @@ class Book:
         base, size = platform.get("memory", (config.memory.base, config.memory.size))
         self.memory = (int(base), int(base) + int(size))
         self.ignores_tail = config.faults.maintenance_ignores_tail
+        self.cleans_edges = config.dcache.partial_lines == "clean"
         self.unification = config.faults.maintenance_point_of_unification
         self.cut_through = config.dma.cut_through
         self.beat = config.data_bytes

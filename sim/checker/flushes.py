@@ -33,18 +33,8 @@ def end(book: Book, call: OpenCall, result: Any, error: Any) -> None:
 
 def maintained(book: Book, begin: Event, at: int) -> None:
     """A maintenance command completed in hardware. ``at``: place of its beginning; later stores are not covered."""
-    op, scope, target = begin[5] & 3, begin[5] >> 2 & 3, begin[5] >> 4 & 3
+    op, target = begin[5] & 3, begin[5] >> 4 & 3
     call, parent = _context(book, begin)
-    ranges: list[Range] | None
-    if scope == 2:
-        ranges = None
-    elif scope == 1:
-        end = begin[4] + begin[6]
-        if book.ignores_tail and end & book.low:
-            end &= -book.line_bytes
-        ranges = [(begin[4], end - begin[4])] if end > begin[4] else []
-    else:
-        ranges = [(begin[4], 1)]
     for open_call in (call, parent):
         if open_call is not None:
             open_call.maintained += 1
@@ -57,21 +47,40 @@ def maintained(book: Book, begin: Event, at: int) -> None:
     by_address = parent is None
     if by_address and call is not None:
         # the driver may rely on it from the call's end on: on bare metal that is the barrier
-        call.deferred.append((op, target, ranges, at, who))
+        call.deferred += [(step, target, ranges, at, who) for step, ranges in _steps(book, begin)]
     else:
-        _apply(book, op, target, ranges, at, who, subjects, by_address, real=True)
+        for step, ranges in _steps(book, begin):
+            _apply(book, step, target, ranges, at, who, subjects, by_address, real=True)
+
+
+def _steps(book: Book, begin: Event) -> list[tuple[int, list[Range] | None]]:
+    """What the hardware does for a command: operations and their ranges (None: everything), with the platform's faults and its
+    treatment of lines that an invalidated range covers only partly."""
+    op, scope = begin[5] & 3, begin[5] >> 2 & 3
+    if scope == 2:
+        return [(op, None)]
+    if scope != 1:
+        return [(op, [(begin[4], 1)])]
+    start, end = begin[4], begin[4] + begin[6]
+    if book.ignores_tail and end & book.low:
+        end &= -book.line_bytes
+    whole = [(start, end - start)] if end > start else []
+    if op != INVALIDATE or not book.cleans_edges:
+        return [(op, whole)]
+    edges = [(edge & -book.line_bytes, book.line_bytes) for edge in dict.fromkeys((start, end)) if whole and edge & book.low]
+    return [(CLEAN | INVALIDATE, merge(edges)), (INVALIDATE, subtract(whole, edges))]
 
 
 def begun(book: Book, begin: Event) -> None:
     """A maintenance command begins. What an invalidate of the driver's own drops may be gone at once."""
-    op, scope, target = begin[5] & 3, begin[5] >> 2 & 3, begin[5] >> 4 & 3
+    op, target = begin[5] & 3, begin[5] >> 4 & 3
     if op != INVALIDATE or not target & D:
         return
     call, parent = _context(book, begin)
     if call is None or parent is not None or call.args.get("requested_by") == "hal":
         return
     who = Access(f"CacheMaintenance ({_NAMES[op]})", begin[0], call.site)
-    ranges = None if scope == 2 else [(begin[4], begin[6] if scope == 1 else 1)]
+    ((_, ranges),) = (step for step in _steps(book, begin) if step[0] == INVALIDATE)
     call.dropping.append((ranges, who))
     book.dropping = True
     for line in _touched(book, ranges):

@@ -124,6 +124,8 @@ class Comparison:
         c = self.c
         for address in sorted(c.dcache.write_backs):
             self._report(f"D-cache line {address:#010x}: a write-back was never answered", address)
+        for store in c.dcache.stores.queue:
+            self._report(f"D-cache line {store.line:#010x}: a store at {store.address:#010x} was never answered", store.address)
         for address in sorted(c.dcache.fills):
             self._report(f"D-cache line {address:#010x}: a fill was never installed or dropped", address)
         for part in (c.maintenance, c.registers, c.dma, c.device):

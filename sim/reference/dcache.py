@@ -2,7 +2,8 @@
 """The D-cache: array, fills in flight, write-back buffer, snoops.
 
 A line's bytes are followed through four places: memory -> fill buffer (beats as they are read, stores merged on top) -> array
--> write-back buffer -> memory. The probe says when a line moves; what it carries is computed here.
+-> write-back buffer -> memory. The probe says when a line moves; what it carries is computed here. With write-through stores no
+line is dirty: their bytes go to memory beside the array (:mod:`.stores`).
 """
 
 from rtl.probe import Cause, Source
@@ -10,6 +11,8 @@ from sim.record import Event
 
 from .context import Context
 from .lines import Command, Fill, Line, WriteBack
+from .stores import StoreModel
+from .upsets import UpsetModel
 
 __all__ = ["DCacheModel"]
 
@@ -20,6 +23,8 @@ class DCacheModel:
     def __init__(self, context: Context):
         self.c = context
         self.config = context.config.dcache
+        self.stores = StoreModel(context)
+        self.upsets = UpsetModel(context)
         self.lines: dict[int, Line] = {}
         self.fills: dict[int, Fill] = {}
         self.dropped: dict[int, list[Fill]] = {}  # dropped before all beats had come
@@ -80,6 +85,8 @@ class DCacheModel:
         _, _, flags, _, addr, aux, data = event
         c = self.c
         line = self.lines.get(addr & c.line_mask)
+        if self.config.parity and self.upsets.answers(event, store=False):
+            return
         if line is None or flags & 1:
             self._load_slow(event)
             return
@@ -127,6 +134,13 @@ class DCacheModel:
         line = self.lines.get(addr & c.line_mask)
         beat = (addr & ~c.line_mask) >> c.beat_shift
         mask = c.masks[aux]
+        if self.config.parity:
+            if self.upsets.answers(event, store=True):
+                return
+            self.upsets.stored(event)
+        if self.config.write_through:
+            self._store_through(event, line, beat, mask)
+            return
         if line is None or flags & 1:
             fill = self._accessible(event, "store")
             if fill is None:
@@ -139,6 +153,19 @@ class DCacheModel:
         line.data[beat] = line.data[beat] & ~mask | data & mask
         if not line.dirty:
             line.dirty, line.dirty_since = True, c.seq
+
+    def _store_through(self, event: Event, line: Line | None, beat: int, mask: int) -> None:
+        """A store into the line, if it is present, and into the queue; whether that is a hit is not this model's affair."""
+        c = self.c
+        what = f"D-cache line {event.addr & c.line_mask:#010x}: store at {event.addr:#010x}"
+        if event.flags & 1:
+            c.report(event, f"{what} answered an error although it is posted", event.addr)
+            return
+        self.stores.push(event)
+        if line is not None:
+            line.data[beat] = line.data[beat] & ~mask | event.data & mask
+        elif event.addr & c.line_mask in self.fills:
+            c.report(event, f"{what} while the line is being filled, which may miss it", event.addr)
 
     # --- d_fill
     def fill_request(self, event: Event) -> None:
@@ -157,6 +184,7 @@ class DCacheModel:
                 c.report(event, f"{what} by the prefetcher, which the registers do not allow for this line", line)
         elif cause != Cause.DEMAND:
             c.report(event, f"{what} by cause {cause}, which never fills", line)
+        self.stores.passed(event, line, "fill requested")
         self.failed.discard(line)
         self.requested.add(line)
         self.fills[line] = Fill(c.line_beats, cause, c.seq)
@@ -237,7 +265,12 @@ class DCacheModel:
             self.c.report(event, f"D-cache line {event.addr:#010x}: {verb} although the line is not valid", event.addr)
         return line
 
+    def _write_back(self, event: Event, data: list[int], line: Line) -> None:
+        entry = WriteBack(data, line.dirty_since, event.aux & 0xF, self.upsets.spoils(event.addr))
+        self.write_backs.setdefault(event.addr, []).append(entry)
+
     def _remove(self, address: int, line: Line) -> None:
+        self.upsets.forget(address)
         del self.lines[address]
         self.slots.pop((address // self.c.line_bytes % self.config.sets, line.way), None)
 
@@ -264,10 +297,9 @@ class DCacheModel:
         self._cause(event, "evicted", self._may_evict, clean=line.dirty, invalidate=True)
         if line.dirty != bool(event.flags & 1):
             c.report(event, f"D-cache line {event.addr:#010x}: dirty flag at eviction", event.addr, line.dirty, event.flags & 1)
-        self._remove(event.addr, line)
         if line.dirty:
-            entry = WriteBack(line.data, line.dirty_since, event.aux & 0xF)
-            self.write_backs.setdefault(event.addr, []).append(entry)
+            self._write_back(event, line.data, line)
+        self._remove(event.addr, line)
 
     def clean(self, event: Event) -> None:
         c = self.c
@@ -279,8 +311,7 @@ class DCacheModel:
             c.report(event, f"D-cache line {event.addr:#010x}: cleaned by cause {event.aux & 0xF}, which evicts", event.addr)
         if not line.dirty:
             c.report(event, f"D-cache line {event.addr:#010x}: cleaned although it is not dirty", event.addr)
-        entry = WriteBack(list(line.data), line.dirty_since, event.aux & 0xF)
-        self.write_backs.setdefault(event.addr, []).append(entry)
+        self._write_back(event, list(line.data), line)
         line.dirty = False
 
     def invalidate(self, event: Event) -> None:
@@ -323,6 +354,8 @@ class DCacheModel:
     # --- d_wb and its beats
     def write_back_beat(self, event: Event, addr: int, error: bool) -> tuple[int, int] | None:
         c = self.c
+        if self.config.write_through:
+            return self.stores.beat(event, addr, error)
         address = addr & c.line_mask
         beat = (addr & ~c.line_mask) >> c.beat_shift
         for entry in self.write_backs.get(address, ()):
@@ -336,6 +369,9 @@ class DCacheModel:
 
     def write_back_done(self, event: Event) -> None:
         c = self.c
+        if self.config.write_through:
+            self.stores.done(event)
+            return
         address = event.addr
         entries = self.write_backs.get(address)
         what = f"D-cache line {address:#010x}: write-back answered"
@@ -351,11 +387,15 @@ class DCacheModel:
             c.report(event, f"{what}: bus error", address, entry.error, bool(event.flags & 1))
         if entry.error:
             c.maintenance.write_back_error(address, entry.cause)
+        self.upsets.write_back_done(event, entry.spoiled, entry.cause)
 
     # --- snoop
-    def newest(self, address: int) -> list[int] | None:
-        """The line's bytes where they are newer than memory (array, fill with stores, write-back buffer), or None."""
-        line = self.lines.get(address)
+    def newest(self, address: int, *, array: bool = True) -> list[int] | None:
+        """The line's bytes where they are newer than memory (array, fill with stores, write-back buffer), or None.
+
+        Without ``array``: as a snoop sees it that meets a bad tag in the line's set.
+        """
+        line = self.lines.get(address) if array else None
         if line is not None and line.dirty:
             return list(line.data)
         fill = self.fills.get(address)
@@ -384,7 +424,8 @@ class DCacheModel:
         if not c.config.coherent:
             c.report(event, f"D-cache line {event.addr:#010x}: snooped on a platform without coherency", event.addr)
             return
-        words = self.newest(event.addr)
+        self.stores.passed(event, event.addr, "snooped")
+        words = self.newest(event.addr, array=not self.upsets.blocks(event.addr))
         self._hit(event, words)
         if words is None and event.flags & 1:
             words = c.line_words(event.addr)
@@ -407,9 +448,14 @@ class DCacheModel:
         if not c.config.coherent:
             c.report(event, f"{what} on a platform without coherency", address)
             return
+        self.stores.passed(event, address, "DMA write snooped")
         beats = c.dma.snooped_write(event)
         line, fill = self.lines.get(address), self.fills.get(address)
-        words = self.newest(address)
+        trusted = not self.upsets.blocks(address)
+        words = self.newest(address, array=trusted)
+        if not trusted:
+            line = None
+            self.aliased.add(address)  # what the array holds of it may be older from now on
         self._hit(event, words)
         if event.flags & 2:
             if line is not None and not line.dirty:
@@ -468,4 +514,4 @@ class DCacheModel:
             for address, entries in self.write_backs.items():
                 if covers(address) and any(entry.dirty_since < begin for entry in entries):
                     found.append((address, "has a write-back that memory has not answered"))
-        return sorted(found)
+        return sorted(found + self.stores.unfinished(command))

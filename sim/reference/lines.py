@@ -29,12 +29,12 @@ class Fill:
 
 
 class WriteBack:
-    """An entry of the write-back buffer. ``written``: beats that reached memory, as bits."""
+    """An entry of the write-back buffer. ``written``: beats in memory, as bits; ``spoiled``: the parity of a byte was wrong."""
 
-    __slots__ = ("cause", "data", "dirty_since", "error", "written")
+    __slots__ = ("cause", "data", "dirty_since", "error", "spoiled", "written")
 
-    def __init__(self, data: list[int], dirty_since: int, cause: int):
-        self.data, self.dirty_since, self.cause = data, dirty_since, cause
+    def __init__(self, data: list[int], dirty_since: int, cause: int, spoiled: bool = False):
+        self.data, self.dirty_since, self.cause, self.spoiled = data, dirty_since, cause, spoiled
         self.written, self.error = 0, False
 
 

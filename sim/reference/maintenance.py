@@ -21,11 +21,14 @@ _STROBE = 8  # cycles from a register's write to its effect, at most: a start th
 
 
 class _Running:
-    """A command in progress. ``first``..``last``: lines (inclusive) that it owes; ``limit``: the last it may touch."""
+    """A command in progress. ``first``..``last``: lines (inclusive) that it owes; ``limit``: the last it may touch; ``edges``:
+    lines of an invalidate that are cleaned first."""
 
     __slots__ = (
         "aborted",
         "begin",
+        "begin_cycle",
+        "edges",
         "error",
         "first",
         "last",
@@ -38,13 +41,18 @@ class _Running:
         "target",
     )
 
-    def __init__(self, op: int, scope: int, target: int, begin: int):
-        self.op, self.scope, self.target, self.begin = op, scope, target, begin
+    def __init__(self, op: int, scope: int, target: int, begin: int, begin_cycle: int):
+        self.op, self.scope, self.target, self.begin, self.begin_cycle = op, scope, target, begin, begin_cycle
         self.first, self.last, self.limit = 0, 0xFFFF_FFFF, 0xFFFF_FFFF
+        self.edges: frozenset[int] = frozenset()
         self.aborted = self.may_error = self.must_error = self.ordered = False
 
     def covers(self, line: int) -> bool:
         return self.first <= line <= self.last
+
+    def op_on(self, line: int) -> int:
+        """What the command does to a line that it covers."""
+        return MaintOp.CLEAN_INVALIDATE if line in self.edges else self.op
 
 
 class MaintenanceModel:
@@ -89,7 +97,7 @@ class MaintenanceModel:
                 event, "maintenance: the command began with other values", event.addr, names.format(*asked), names.format(*got)
             )
         op, scope, target, start, length, _ = asked
-        run = self.running = _Running(op, scope, target, c.seq)
+        run = self.running = _Running(op, scope, target, c.seq, event.cycle)
         if scope == MaintScope.LINE:
             run.first = run.last = run.limit = start & c.line_mask
         elif scope == MaintScope.RANGE:
@@ -98,18 +106,26 @@ class MaintenanceModel:
             run.last = run.limit = (end - 1) & c.line_mask if length else -1
             if c.config.faults.maintenance_ignores_tail and end % c.line_bytes:
                 run.last -= c.line_bytes
+            if c.config.dcache.partial_lines == "clean" and op == MaintOp.INVALIDATE and length:
+                cut = {edge & c.line_mask for edge in (start, end) if edge % c.line_bytes}
+                run.edges = frozenset(line for line in cut if run.covers(line))
+        self.upset()
 
-    def _command(self, run: _Running) -> Command:
-        return Command(
-            run.covers,
-            bool(run.op & MaintOp.CLEAN),
-            bool(run.op & MaintOp.INVALIDATE),
-            run.begin,
-            self.c.config.faults.maintenance_point_of_unification,
-        )
+    def _unfinished(self, run: _Running) -> list[tuple[int, str]]:
+        """What is left to do of the command, on whole lines and on edges that must be cleaned."""
+        buffered_is_done = self.c.config.faults.maintenance_point_of_unification
+        found = []
+        for op, covers in (
+            (run.op, lambda line: run.covers(line) and line not in run.edges),
+            (MaintOp.CLEAN_INVALIDATE, run.edges.__contains__),
+        ):
+            cleans, invalidates = bool(op & MaintOp.CLEAN), bool(op & MaintOp.INVALIDATE)
+            found += self.c.dcache.unfinished(Command(covers, cleans, invalidates, run.begin, buffered_is_done))
+        # A set with a bad tag is left alone, and reported.
+        return sorted(item for item in found if not self.c.dcache.upsets.blocks(item[0]))
 
     def _check_d(self, event: Event, run: _Running, moment: str) -> None:
-        for line, rule in self.c.dcache.unfinished(self._command(run)):
+        for line, rule in self._unfinished(run):
             self.c.report(event, f"D-cache line {line:#010x}: {rule} although {moment} ({MaintOp(run.op).name})", line)
 
     def end(self, event: Event) -> None:
@@ -120,6 +136,9 @@ class MaintenanceModel:
             c.report(event, "maintenance: a command ended although none was running", event.addr)
             return
         error, aborted = bool(event.flags & 1), bool(event.flags & 2)
+        if run.target & _D and self.c.dcache.upsets.blocks_any(*self._walked(run), before=run.begin_cycle):
+            # A walk by addresses looks all its sets up; one of the array may pass rows that it has nothing to do in.
+            run.must_error |= run.scope != MaintScope.ALL and (run.last - run.first) // c.line_bytes < c.config.dcache.lines
         if aborted and not run.aborted:
             c.report(event, "maintenance: the command ended as aborted although nobody aborted it", event.addr)
         if error and not run.may_error:
@@ -134,14 +153,25 @@ class MaintenanceModel:
             for line, rule in c.icache.unfinished(run.covers, run.begin):
                 c.report(event, f"I-cache line {line:#010x}: {rule} although maintenance reports done", line)
 
+    def _walked(self, run: _Running) -> tuple[int, int]:
+        """The lines of the command that lie in the memory window, first and last."""
+        return max(run.first, self.c.base), min(run.last, self.c.end - self.c.line_bytes)
+
+    def upset(self) -> None:
+        """A parity bit was inverted: a walk that meets a valid line whose tag is bad ends with an error."""
+        run = self.running
+        if run and run.target & _D:
+            run.may_error |= self.c.dcache.upsets.blocks_any(*self._walked(run))
+
     def allows(self, line: int, *, clean: bool = False, invalidate: bool = False, losing: bool = False) -> bool:
         """May the running command clean / invalidate this D-cache line (``losing``: throw dirty bytes away)?"""
         run = self.running
         if run is None or not run.target & _D or not run.covers(line):
             return False
+        op = run.op_on(line)
         if losing:
-            return run.op == MaintOp.INVALIDATE
-        return not (clean and not run.op & MaintOp.CLEAN) and not (invalidate and not run.op & MaintOp.INVALIDATE)
+            return op == MaintOp.INVALIDATE
+        return not (clean and not op & MaintOp.CLEAN) and not (invalidate and not op & MaintOp.INVALIDATE)
 
     def instruction_invalidate(self, event: Event, everything: bool) -> None:
         """An I-cache invalidation with cause maintenance: it must be asked for, and wait for the D-cache."""
@@ -170,8 +200,16 @@ class MaintenanceModel:
         run = self.running
         if run and run.target & _D:
             run.may_error = True
-            own = cause == Cause.MAINTENANCE and run.covers(line) and bool(run.op & MaintOp.CLEAN)
+            own = cause == Cause.MAINTENANCE and run.covers(line) and bool(run.op_on(line) & MaintOp.CLEAN)
             run.must_error |= own and not self.c.config.faults.maintenance_point_of_unification
+
+    def store_error(self, event: Event, since: int) -> None:
+        """A store through a write-through cache was answered with a bus error; ``since``: its event number."""
+        run = self.running
+        if run and run.target & _D:
+            run.may_error = True
+            waited = since < run.begin and run.covers(event.addr) and event.cycle > run.begin_cycle + _STROBE
+            run.must_error |= waited and not self.c.config.faults.maintenance_point_of_unification
 
     def outstanding(self, report: Callable[..., None]) -> None:
         """Duties at the end of a run."""

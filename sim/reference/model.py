@@ -82,6 +82,7 @@ class ReferenceModel:
             Kind.EVICT: c.dcache.evict,
             Kind.CLEAN: c.dcache.clean,
             Kind.INVALIDATE: c.dcache.invalidate,
+            Kind.UPSET: c.dcache.upsets.upset,
             Kind.WB_DONE: c.dcache.write_back_done,
             Kind.SNOOP_READ: c.dcache.snoop_read,
             Kind.SNOOP_WRITE: c.dcache.snoop_write,

@@ -71,6 +71,7 @@ class RegisterModel:
     def _inject_command(self, event: Event) -> None:
         line = self["dcache.inject_addr"] & self.c.line_mask
         self.c.dcache.inject_command(line, bool(event.data & 1), bool(event.data & 2), bool(event.data & 4))
+        self.c.dcache.upsets.command(self["dcache.inject_addr"], bool(event.data & 8), bool(event.data & 16))
 
     def _fault(self, event: Event) -> None:
         if self["mem.fault_ctrl"] & 3:
@@ -144,6 +145,7 @@ class RegisterModel:
         _, _, flags, _, addr, aux, data = event
         c = self.c
         what = f"uncached load at {addr:#010x}"
+        c.dcache.stores.overtaken(event, what)
         error = bool(flags & 1)
         if c.in_memory(addr):
             if not self._memory_reads:
@@ -170,6 +172,7 @@ class RegisterModel:
             c.report(event, f"{what} outside the map answered okay", addr)
 
     def uncached_store(self, event: Event) -> None:
+        self.c.dcache.stores.overtaken(event, f"uncached store at {event.addr:#010x}")
         store = _Store(event)
         self._stores.append(store)
         if self.c.in_memory(event.addr):

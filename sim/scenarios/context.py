@@ -187,6 +187,8 @@ class Context:
         held = hold or options.get("prefetch") == "in-flight" or bool(options.get("refetch"))
         # A snooping write blocks its line until memory has answered: the CPU would wait for the release that comes after it.
         held = held and not self.setting.config.coherent
+        # The CPU's own stores would wait for memory too, and its register accesses behind them, the release among these.
+        held = held and not (while_held is not None and self.setting.config.dcache.write_through)
 
         async def before_start(t: Transfer) -> None:
             if options.get("evict") == "before":

@@ -128,6 +128,8 @@ def _places() -> dict[str, Callable[[Setting], list[tuple[int, int]]]]:
         "resident": lambda s: [s.resident()],
         "first-part": lambda s: [(0, s.split)],
         "second-part": lambda s: [(s.split, s.size)],
+        "first-part-dropped": lambda s: [] if s.config.dcache.partial_lines == "clean" else [(0, s.split)],
+        "second-part-cleaned": lambda s: [(s.split, s.size)] if s.config.dcache.partial_lines == "clean" else [],
         "second-part-drained": lambda s: [(s.split, s.remainder(start=s.split)[0])],
         "first-remainder": lambda s: [s.remainder(s.split)],
         "loose-ends": lambda s: s.loose_ends(),
@@ -150,7 +152,10 @@ class Expectation:
     def of(cls, setting: Setting) -> "Expectation":
         """Resolves the scenario's corruption; later entries win where places overlap. Empty places vanish."""
         marks: list[tuple[str, str] | None] = [None] * setting.size
+        through = setting.config.dcache.write_through
         for corruption in setting.scenario.corruption:
+            if corruption.dirty and through:
+                continue
             for start, end in PLACES[corruption.where](setting):
                 for position in range(max(start, 0), min(end, setting.size)):
                     marks[position] = (corruption.value, corruption.why)

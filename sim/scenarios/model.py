@@ -116,11 +116,15 @@ def size_bytes(size: str, config: SocConfig, payload_bytes: int) -> int:
 
 @dataclass(frozen=True)
 class Corruption:
-    """Bytes that come out wrong. ``where`` is a place of :data:`sim.scenarios.expect.PLACES`, ``value`` one of :data:`VALUES`."""
+    """Bytes that come out wrong. ``where`` is a place of :data:`sim.scenarios.expect.PLACES`, ``value`` one of :data:`VALUES`.
+
+    ``dirty``: it takes a line that a store has made dirty, so it does not happen with a write-through D-cache.
+    """
 
     where: str
     value: str
     why: str
+    dirty: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

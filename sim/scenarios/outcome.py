@@ -38,10 +38,12 @@ STATES: dict[str, dict[str, Any]] = {
 
 _STALE, _OLD, _LOST = (
     Corruption("delivered", "stale", "the D-cache still held memory's earlier bytes, filled before w"),
-    Corruption("delivered", "old", "the D-cache still held the CPU's earlier bytes"),
-    Corruption("undelivered", "stale", "the invalidate discarded the CPU's dirty bytes that the device did not deliver"),
+    Corruption("delivered", "old", "the D-cache still held the CPU's earlier bytes", dirty=True),
+    Corruption(
+        "undelivered", "stale", "the invalidate discarded the CPU's dirty bytes that the device did not deliver", dirty=True
+    ),
 )
-_OVER = Corruption("delivered", "old", "a dirty line was written back after w, over the device's data")
+_OVER = Corruption("delivered", "old", "a dirty line was written back after w, over the device's data", dirty=True)
 
 
 class Cell(NamedTuple):

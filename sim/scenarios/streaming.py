@@ -36,17 +36,22 @@ class _Case(NamedTuple):
     quick_size: str = "telling"
 
 
+_DIRTY_MEMORY = Corruption("all", "stale", _OLD_MEMORY, dirty=True)
+_DIRTY_DRAFT = Corruption("all", "old", _OLD_DRAFT, dirty=True)
+_OVER_ALL = Corruption("all", "old", _OVERWRITTEN, dirty=True)
+_OVER_DRAINED = Corruption("drained", "old", _OVERWRITTEN, dirty=True)
+_FLUSHED_OVER = Corruption("drained", "old", _FLUSH_OVERWROTE, dirty=True)
 _REST_STALE = (Corruption("remainder", "stale", _REMAINDER),)
 _REST_OLD = (Corruption("remainder", "old", _REMAINDER),)
 
 #: Memory to device. The CPU has just stored the payload; memory and the device's buffer hold its complement.
 _WRITE = (
     _Case("all-flushes", {}),
-    _Case("no-flushes", {"pre": "none", "post": "none"}, (Corruption("all", "stale", _OLD_MEMORY),), _REST_STALE,
-          ("R01", "R24"), FLUSH_BEFORE_WRITE),
-    _Case("no-preflush", {"pre": "none"}, (Corruption("all", "stale", _OLD_MEMORY),), (), ("R01",), FLUSH_BEFORE_WRITE, "1"),
-    _Case("preflush-early", {"pre": "early"}, (Corruption("all", "old", _OLD_DRAFT),), (), ("R01",), FLUSH_BEFORE_WRITE, "1"),
-    _Case("preflush-late", {"pre": "late"}, (Corruption("all", "stale", _OLD_MEMORY),), (), ("R01",), FLUSH_BEFORE_WRITE, "1"),
+    _Case("no-flushes", {"pre": "none", "post": "none"},
+          (*_REST_STALE, _DIRTY_MEMORY), _REST_STALE, ("R01", "R24"), FLUSH_BEFORE_WRITE),
+    _Case("no-preflush", {"pre": "none"}, (_DIRTY_MEMORY,), (), ("R01",), FLUSH_BEFORE_WRITE, "1"),
+    _Case("preflush-early", {"pre": "early"}, (_DIRTY_DRAFT,), (), ("R01",), FLUSH_BEFORE_WRITE, "1"),
+    _Case("preflush-late", {"pre": "late"}, (_DIRTY_MEMORY,), (), ("R01",), FLUSH_BEFORE_WRITE, "1"),
     _Case("no-adapter-flush", {"post": "none"}, _REST_STALE, _REST_STALE, ("R24",), "adapter", "1"),
     _Case("adapter-flush-early", {"post": "early"}, _REST_STALE, _REST_STALE, ("R27",), "adapter"),
     _Case("adapter-flush-late", {"post": "late"}, (), (), ("R25",), "adapter"),
@@ -56,12 +61,12 @@ _WRITE = (
 _READ = (
     _Case("all-flushes", {"evict": "after"}),
     _Case("no-flushes", {"pre": "none", "post": "none", "evict": "after"},
-          (Corruption("all", "old", _OVERWRITTEN),), _REST_OLD, ("R02", "R24"), FLUSH_BEFORE_READ),
-    _Case("no-preflush", {"pre": "none", "evict": "after"}, (Corruption("drained", "old", _OVERWRITTEN),), (),
+          (*_REST_OLD, _OVER_ALL), _REST_OLD, ("R02", "R24"), FLUSH_BEFORE_READ),
+    _Case("no-preflush", {"pre": "none", "evict": "after"}, (_OVER_DRAINED,), (),
           ("R02",), FLUSH_BEFORE_READ, "chunk"),
-    _Case("preflush-early", {"pre": "early", "evict": "after"}, (Corruption("drained", "old", _OVERWRITTEN),), (),
+    _Case("preflush-early", {"pre": "early", "evict": "after"}, (_OVER_DRAINED,), (),
           ("R02",), FLUSH_BEFORE_READ, "chunk"),
-    _Case("preflush-late", {"pre": "late"}, (Corruption("drained", "old", _FLUSH_OVERWROTE),), (),
+    _Case("preflush-late", {"pre": "late"}, (_FLUSHED_OVER,), (),
           ("R02",), FLUSH_BEFORE_READ, "chunk"),
     _Case("no-adapter-flush", {"post": "none", "evict": "after"}, _REST_OLD, _REST_OLD, ("R24",), "adapter", "1"),
     _Case("adapter-flush-early", {"post": "early", "evict": "after"}, _REST_OLD, _REST_OLD, ("R27",), "adapter"),
@@ -98,7 +103,7 @@ _SIZES = (
 def _in(mode: str, case: _Case, write: bool) -> _Case:
     """The case in its mode: a common buffer's early flush comes before the only copy into it, so nothing earlier was cleaned."""
     if mode == "common-cached" and write and case.discipline == "preflush-early":
-        return case._replace(wrong=(Corruption("all", "stale", _OLD_MEMORY),))
+        return case._replace(wrong=(_DIRTY_MEMORY,))
     return case
 
 
@@ -209,7 +214,7 @@ def _whole() -> Iterator[Scenario]:
                     place = "resident"
                     if not write:
                         continue  # the natural evictions come before w: nothing to show beyond the page
-                    case = case._replace(wrong=(Corruption(place, "stale", _OLD_MEMORY),))
+                    case = case._replace(wrong=(Corruption(place, "stale", _OLD_MEMORY, dirty=True),))
                     changes["exact"] = False
                 elif case.discipline not in ("all-flushes", "no-adapter-flush"):
                     continue

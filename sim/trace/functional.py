@@ -15,13 +15,13 @@ POLICIES = ("plru", "lru", "random")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an access does. ``way`` holds the line afterwards.
+    """What an access does. ``way`` holds the line afterwards, or None: a store that missed went through.
 
     ``victim``: first address of the line that was replaced, or None; ``written_back``: that line was dirty.
     """
 
     hit: bool
-    way: int
+    way: int | None
     victim: int | None = None
     written_back: bool = False
 
@@ -75,7 +75,8 @@ class _Sequence:
 
 
 class FunctionalCache:
-    """A write-back, write-allocate cache that performs accesses one after the other, in the order of the program.
+    """A cache that performs accesses one after the other, in the order of the program: write-back with write-allocate, or
+    write-through without.
 
     Parameters
     ----------
@@ -83,6 +84,7 @@ class FunctionalCache:
     line_bytes : a power of two.
     policy : one of :data:`POLICIES`.
     seed : of the random policy, 1 .. 65535.
+    write_through : a store that misses changes nothing, and no line is ever dirty.
 
     Raises
     ------
@@ -90,13 +92,23 @@ class FunctionalCache:
         If ``policy`` is another, or a size is not a power of two.
     """
 
-    def __init__(self, *, sets: int, ways: int, line_bytes: int, policy: str = "plru", seed: int = 0xACE1):
+    def __init__(
+        self,
+        *,
+        sets: int,
+        ways: int,
+        line_bytes: int,
+        policy: str = "plru",
+        seed: int = 0xACE1,
+        write_through: bool = False,
+    ):
         if policy not in POLICIES:
             raise ValueError(f"policy must be one of {', '.join(map(repr, POLICIES))}, not {policy!r}")
         for name, value in (("sets", sets), ("ways", ways), ("line_bytes", line_bytes)):
             if value < 1 or value & (value - 1):
                 raise ValueError(f"{name} must be a power of two, not {value!r}")
         self.sets, self.ways, self.line_bytes, self.policy = sets, ways, line_bytes, policy
+        self.write_through = write_through
         #: Per set and way: the line's first address, or None.
         self.lines: list[list[int | None]] = [[None] * ways for _ in range(sets)]
         self._dirty = [[False] * ways for _ in range(sets)]
@@ -113,6 +125,9 @@ class FunctionalCache:
             way = held.index(line)
             outcome = Outcome(True, way)
             self.hits += 1
+        elif write and self.write_through:
+            self.misses += 1
+            return Outcome(False, None)
         else:
             # A fill is a decision of the random policy also if it finds an invalid way.
             drawn = self._sequence.decide()
@@ -126,7 +141,7 @@ class FunctionalCache:
             self.writebacks += dirty[way]
             held[way], dirty[way] = line, False
         order.use(way)
-        dirty[way] |= write
+        dirty[way] |= write and not self.write_through
         return outcome
 
     def drop(self, address: int) -> None:

@@ -22,7 +22,7 @@ from ..bench.program import Step, read, wait, write
 from .format import Beat, TraceError
 from .functional import FunctionalCache, Outcome
 
-__all__ = ["MAX_BEATS", "Comparison", "Pace", "compare", "expected"]
+__all__ = ["MAX_BEATS", "Comparison", "Pace", "compare", "expected", "functional_cache"]
 
 AGENT = Path(__file__).parent / "hdl" / "trace_agent.v"
 MAX_BEATS = 120_000
@@ -76,7 +76,13 @@ class _TraceHarness(Harness):
                 f'"%0d {instance}.{probe} %0d %0d %0d %h %h\\n", cycle, {record}[7:0], {record}[15:8], {record}[31:16], '
                 f"{record}[63:32], {record}[95:64]);"
             )
-        counters = ", ".join(f"{instance}_csr_{name}" for name in _COUNTERS)
+        # The block tells of each event; here, as in a SoC's register bank, stand the counters.
+        counters = ", ".join(f"{instance}_{name}" for name in _COUNTERS)
+        for name in _COUNTERS:
+            self._text.append(
+                f"  reg [31:0] {instance}_{name} = 0;\n"
+                f"  always @(posedge clk) if (!rst && {instance}_csr_{name}_incr) {instance}_{name} <= {instance}_{name} + 1;"
+            )
         self._text.append(
             f"  always @(posedge clk) if (quiet == 399) "
             f'$fwrite(log, "%0d {instance} COUNT %0d %0d %0d %0d\\n", cycle, {counters});'
@@ -96,10 +102,22 @@ def _harness(configs: tuple[SocConfig, ...]) -> _TraceHarness:
     return bench
 
 
-def expected(config: SocConfig, beats: Sequence[Beat]) -> tuple[FunctionalCache, list[Outcome]]:
-    """The functional model of the configured D-cache after all beats, and what it said to each."""
+def functional_cache(config: SocConfig) -> FunctionalCache:
+    """The functional model of the configured D-cache, empty."""
     c = config.dcache
-    model = FunctionalCache(sets=c.sets, ways=c.ways, line_bytes=c.line_bytes, policy=c.replacement, seed=c.replacement_seed)
+    return FunctionalCache(
+        sets=c.sets,
+        ways=c.ways,
+        line_bytes=c.line_bytes,
+        policy=c.replacement,
+        seed=c.replacement_seed,
+        write_through=c.write_through,
+    )
+
+
+def expected(config: SocConfig, beats: Sequence[Beat]) -> tuple[FunctionalCache, list[Outcome]]:
+    """The functional model after all beats, and what it said to each."""
+    model = functional_cache(config)
     return model, [model.access(beat.address, write=beat.write) for beat in beats]
 
 
@@ -123,8 +141,8 @@ def compare(
 ) -> list[Comparison]:
     """Replays the beats on a D-cache per configuration, all in one simulation, and compares each with its model.
 
-    Compared are: per access, hit or miss; per miss the line, its way, the line that was replaced and whether that was written
-    back, in the order of the program; and at the end the cache's performance counters.
+    Compared are: per access, hit or miss; per miss that fills the line, its way, the line that was replaced and whether that
+    was written back, in the order of the program; and at the end the cache's performance counters.
 
     Parameters
     ----------
@@ -200,7 +218,7 @@ def _misses(
     config: SocConfig, name: str, beats: Sequence[Beat], outcomes: Sequence[Outcome], events: _Events
 ) -> tuple[list[str], list[str], list[str]]:
     """Fills and evictions in the order of the program, and the way of each fill (which may end in another order)."""
-    missed = [(beat, outcome) for beat, outcome in zip(beats, outcomes) if not outcome.hit]
+    missed = [(beat, outcome) for beat, outcome in zip(beats, outcomes) if not outcome.hit and outcome.way is not None]
     size = config.dcache.line_bytes
     lines = [beat.address - beat.address % size for beat, _ in missed]
     requested = events[f"{name}.d_fill", str(int(Kind.FILL_REQUEST))]

@@ -11,6 +11,7 @@ from rtl.probe import Cause, Kind
 from sim.record import Run
 
 from .functional import FunctionalCache
+from .replay import functional_cache
 
 __all__ = ["Follower", "follow"]
 
@@ -29,7 +30,7 @@ def follow(run: Run) -> Follower:
     The run's prefetcher must have been off: when a prefetch happens is a matter of time.
     """
     c = run.config.dcache
-    model = FunctionalCache(sets=c.sets, ways=c.ways, line_bytes=c.line_bytes, policy=c.replacement, seed=c.replacement_seed)
+    model = functional_cache(run.config)
     result = Follower(model)
     fills: list[int] = []  # decided, and the victims that left for them, until the access is recorded
     victims: list[tuple[int, bool]] = []
@@ -40,7 +41,7 @@ def follow(run: Run) -> Follower:
                 result.differences.append(
                     f"cycle {event.cycle}: access to {event.addr:#010x} should be a {'hit' if outcome.hit else 'miss'}"
                 )
-            if not outcome.hit:
+            if not outcome.hit and outcome.way is not None:
                 line = event.addr - event.addr % c.line_bytes
                 left = [] if outcome.victim is None else [(outcome.victim, outcome.written_back)]
                 if fills[:1] != [line] or victims[: len(left)] != left:

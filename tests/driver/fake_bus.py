@@ -153,7 +153,7 @@ class FakeBus:
             return
         ones = sum(f.mask for f in self.table[name].fields if f.access == "w1c")
         self._levels_moved.fire()
-        kept = sum(f.mask for f in self.table[name].fields if f.access in ("ro", "w1c"))
+        kept = sum(f.mask for f in self.table[name].fields if f.access in ("ro", "count", "w1c"))
         self.regs[name] = self.regs[name] & kept & ~(value & ones) | value & ~kept
         handler = getattr(self, "_on_" + name.replace(".", "_"), None)
         if handler is not None:

@@ -38,6 +38,18 @@ def test_defaults_are_legal_and_derive_their_widths():
         ({"icache": CacheConfig(sets=3)}, "icache.sets must be a power of two from 2 to 4096, not 3"),
         ({"dcache": CacheConfig(replacement="fifo")}, "dcache.replacement must be one of 'plru', 'lru', 'random', not 'fifo'"),
         ({"dcache": CacheConfig(prefetcher=1)}, "dcache.prefetcher must be true or false, not 1"),
+        ({"dcache": CacheConfig(parity=1)}, "dcache.parity must be true or false, not 1"),
+        ({"icache": CacheConfig(parity=True)}, "icache.parity must be false: only the D-cache has parity, not True"),
+        ({"dcache": CacheConfig(partial_lines="keep")}, "dcache.partial_lines must be one of 'drop', 'clean', not 'keep'"),
+        (
+            {"icache": CacheConfig(partial_lines="clean")},
+            "icache.partial_lines must be 'drop': its lines are never dirty, not 'clean'",
+        ),
+        ({"dcache": CacheConfig(write_policy="around")}, "dcache.write_policy must be one of 'back', 'through', not 'around'"),
+        (
+            {"icache": CacheConfig(write_policy="through")},
+            "icache.write_policy must be 'back': nothing is stored in it, not 'through'",
+        ),
         (
             {"icache": CacheConfig(line_bytes=64)},
             "icache.line_bytes must equal dcache.line_bytes (32), not 64",

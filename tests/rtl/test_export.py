@@ -129,7 +129,7 @@ def test_other_names():
     assert ports["snoop_req_data"] == ("output", 128) and ports["snoop_rsp_dirty"] == ("input", 1)
     assert ports["snoop_release"] == ("output", 1)
     assert ports["inv_1_req_cause"] == ("output", 4)
-    assert ports["csr_fault_addr"] == ("input", 32) and ports["csr_row_hits"] == ("output", 32)
+    assert ports["csr_fault_addr"] == ("input", 32) and ports["csr_row_hits_incr"] == ("output", 1)
     assert ports["bytes_payload"] == ("input", 8)
     assert ports["pair_inner_y"] == ("output", 2) and ports["pair_in_inner_x"] == ("input", 3)
     assert ports["colour"] == ("input", 2)

@@ -193,6 +193,17 @@ def test_a_configuration_with_coherency_selects_its_platform(tmp_path):
     assert set(prepare(config=path, names=["dma-read"]).configs) == set(PLATFORMS)
 
 
+def test_examples_are_about_write_back_caches(tmp_path):
+    path = tmp_path / "through.toml"
+    path.write_text('[dcache]\nwrite_policy = "through"\n')
+    assert {s.name for s in prepare(config=path).scenarios} == set(catalogue())
+    with pytest.raises(
+        OptionError,
+        match="scenario must be one of the tables, not 'rules/R24/broken': examples say what happens with a write-back",
+    ):
+        prepare(config=path, names=["rules/R24/broken"])
+
+
 @pytest.mark.parametrize("jobs", [1, 2, 4])
 def test_sessions_take_every_scenario_once(jobs):
     options = prepare(jobs=jobs)

@@ -13,6 +13,7 @@ from rtl.cache.maintenance import MaintenanceUnit
 from rtl.config import CSR_BASE, SocConfig
 from rtl.probe import Kind
 from tests.rtl.support.axi import AxiManager, AxiMemory
+from tests.rtl.support.events import EventCounters
 
 from .replay import Replay
 
@@ -50,7 +51,7 @@ class Bench:
         self.csr_read = lambda addr: (addr * 0x01010101) & 0xFFFFFFFF
         self.csr_error = False
         self.i_lines: list[tuple[int, int, int]] = []  # cycle, all, addr
-        self.counters: dict[str, int] = {}
+        self.counters = EventCounters(self.dut.csr)
         self.inv_ready = lambda: True
         self.store_invalidations: list[tuple[int, int]] = []  # cycle, line: accepted on i_inv
 
@@ -261,6 +262,7 @@ class Bench:
         sim.add_process(self.memory.run)
         sim.add_process(self.manager.run)
         sim.add_process(self._registers)
+        sim.add_process(self.counters.run)
         sim.add_process(self._watch)
         for agent in processes:
             sim.add_process(agent)

@@ -11,6 +11,7 @@ from rtl.cache.icache import ICache
 from rtl.config import SocConfig
 from rtl.probe import Cause, Kind
 from tests.rtl.support.axi import AxiManager, AxiMemory, lanes
+from tests.rtl.support.events import EventCounters
 
 __all__ = ["BASE", "SMALL", "Bench", "run"]
 
@@ -38,6 +39,7 @@ class Bench:
             log=lambda *entry: self.reads_seen.append(entry),
         )
         self.memory.bytes[:] = random.Random(seed).randbytes(config.memory.size)
+        self.counters = EventCounters(self.dut.csr)
         self.cycle = 0
         self.records = []  # (cycle, order in the cycle, Kind, addr, aux, flags, data, tag)
         self.invalidations = deque()
@@ -47,6 +49,7 @@ class Bench:
     def run(self, testbench, *, replay=True):
         sim = Simulator(self.dut)
         sim.add_clock(1e-6)
+        sim.add_process(self.counters.run)
         for background in (self.manager.run, self.memory.run, self._watch, self._invalidate):
             sim.add_testbench(background, background=True)
 

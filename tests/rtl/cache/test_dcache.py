@@ -45,6 +45,7 @@ def test_converts(config):
 def test_read_hit_answers_two_cycles_after_ar():
     async def testbench(ctx, bench):
         await bench.load(ctx, BASE)
+        await bench.idle(ctx)  # the rest of the line has come
         t = await bench.load(ctx, BASE)
         assert t.shown - t.accepted == 2
 
@@ -52,13 +53,13 @@ def test_read_hit_answers_two_cycles_after_ar():
 
 
 @pytest.mark.parametrize("latency", [1, 10])
-def test_read_miss_costs_three_cycles_beyond_memory(latency):
+def test_read_miss_costs_four_cycles_beyond_memory(latency):
     """From the AR handshake of the CPU to R, for the critical word wherever it lies in the line."""
 
     async def testbench(ctx, bench):
         for n in range(4):
             t = await bench.load(ctx, BASE + 0x400 + n * (LINE + 8))
-            assert t.shown - t.accepted == 3 + latency
+            assert t.shown - t.accepted == 4 + latency
             await bench.idle(ctx)
             assert t.data == [bench.word(BASE + 0x400 + n * (LINE + 8))]
             _, ar = bench.memory.reads[-1]
@@ -71,7 +72,7 @@ def test_rest_of_a_missed_line_follows_beat_by_beat():
     async def testbench(ctx, bench):
         t = await bench.load(ctx, BASE + 0x400, length=4)
         first = t.cycles[0]
-        assert t.cycles[1] - first <= 3 and t.cycles[3] - first <= 5
+        assert t.cycles == list(range(first, first + 4))
         assert t.data == [bench.word(a) for a in t.addresses]
 
     run(testbench)
@@ -104,13 +105,15 @@ def test_single_beats_of_hits_run_at_one_per_cycle_reads_and_writes():
     run(testbench)
 
 
-def test_store_to_load_forwarding_merges_bytes():
+def test_a_load_behind_the_store_of_its_word_is_looked_up_again():
+    """The array gives the old word; two cycles later it has the new one."""
+
     async def testbench(ctx, bench):
         await bench.store(ctx, BASE, 0x1111111111111111)
         a = bench.manager.write(BASE, [(0xAA << 16, 1 << 2)])
         b = bench.manager.read(BASE)
         await bench.manager.wait(ctx, a, b)
-        assert b.data == [0x1111111111AA1111] and b.cycles[0] - b.accepted == 2
+        assert b.data == [0x1111111111AA1111] and b.cycles[0] - b.accepted == 4
 
     run(testbench)
 
@@ -123,7 +126,7 @@ def test_dirty_victim_is_written_back_as_one_burst_and_does_not_delay_the_fill()
         for way in range(2):
             await bench.store(ctx, BASE + way * SET_STRIDE, way + 1)
         t = await bench.load(ctx, BASE + 2 * SET_STRIDE)
-        assert t.shown - t.accepted == 4, "as with a clean victim"
+        assert t.shown - t.accepted == 5, "as with a clean victim"
         await bench.idle(ctx)
         assert bench.word(BASE) == 1
         _, aw = bench.memory.writes[-1]
@@ -417,7 +420,7 @@ def test_prefetcher_fetches_the_next_line_and_goes_on_when_it_is_used():
         assert BASE + 2 * LINE in bench.array(ctx)
         assert {r[3] & 0xF for r in bench.of(Kind.FILL_REQUEST)} == {Cause.DEMAND, Cause.PREFETCH}
         assert [int(ar.id) for _, ar in bench.memory.reads] == [0, 1, 1]
-        assert ctx.get(bench.dut.csr.prefetches) == 2
+        assert bench.counters.counts["prefetches"] == 2
 
     run(testbench)
 
@@ -446,7 +449,7 @@ def test_prefetch_stays_in_the_window_and_its_errors_are_dropped_and_counted():
         t = await bench.load(ctx, BASE)
         assert t.resps == [Resp.OKAY]
         await bench.idle(ctx)
-        assert ctx.get(csr.prefetch_errors) == 1 and not ctx.get(csr.error_addr)
+        assert bench.counters.counts["prefetch_errors"] == 1 and not ctx.get(csr.error_addr)
         t = await bench.load(ctx, BASE + LINE)
         assert t.resps == [Resp.SLVERR], "the demand access fetches for itself"
 
@@ -486,7 +489,7 @@ def test_commands_on_a_named_line():
         await bench.store(ctx, BASE + 0x40, 0x9A)
         await command(BASE + 0x5F, evict=1)
         assert bench.word(BASE + 0x40) == 0x9A and BASE + 0x40 not in bench.array(ctx)
-        assert await command(BASE + 0x40, evict=1, writeback=1) < 12, "absent: nothing to do"
+        assert await command(BASE + 0x40, evict=1, writeback=1) == 12, "absent: four lookups of three cycles, nothing to do"
         assert await command(OUTSIDE, prefetch=1) == 0
         await bench.load(ctx, BASE + 0x80)
         await command(BASE + 0x80, evict=1)
@@ -542,21 +545,21 @@ def test_injector_depends_on_its_seed_only():
 
 def test_counters():
     async def testbench(ctx, bench):
-        csr = bench.dut.csr
         await bench.load(ctx, BASE, length=4)
         for n in range(1, 3):
             await bench.store(ctx, BASE + n * SET_STRIDE, n)
         await bench.load(ctx, BASE)
         await bench.idle(ctx)
-        hits, misses = ctx.get(csr.hits), ctx.get(csr.misses)
+        counts = bench.counters.counts
+        hits, misses = counts["hits"], counts["misses"]
         records = bench.of(Kind.LOAD, Kind.STORE)
         assert (hits, misses) == (3, 4), "an access that joins a fill is a hit"
         assert hits == sum(r[4] >> 1 for r in records)
-        assert not ctx.get(csr.stalls)
-        assert ctx.get(csr.evictions) == len(bench.of(Kind.EVICT)) == 2
-        assert ctx.get(csr.writebacks) == len(bench.of(Kind.WB_DONE)) == 1
+        assert counts["stalls"] == 1, "the access behind the first miss, until that has its slot"
+        assert counts["evictions"] == len(bench.of(Kind.EVICT)) == 2
+        assert counts["writebacks"] == len(bench.of(Kind.WB_DONE)) == 1
         t = [bench.manager.read(BASE + n * LINE) for n in range(16)]
         await bench.manager.wait(ctx, *t)
-        assert ctx.get(csr.stalls) > 0, "more misses than slots"
+        assert counts["stalls"] > 0, "more misses than slots"
 
     run(testbench)

@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-from rtl.axi.bus import Burst, Resp
+from rtl.axi.bus import CACHE_NORMAL, CACHE_UNCACHED, Burst, Resp
 from rtl.cache.ports import MaintOp
 from rtl.config import CacheConfig, DmaConfig, MemoryConfig, SocConfig
 from rtl.probe import Kind
@@ -44,10 +44,13 @@ def geometry(width, sets, ways, line, entries, prefetcher, coherency="none"):
 
 
 class Traffic:
-    """Draws accesses inside ``span`` bytes (so that they collide) and keeps the model of what the CPU must see."""
+    """Draws accesses inside ``span`` bytes (so that they collide) and keeps the model of what the CPU must see.
 
-    def __init__(self, bench, rng, *, span, count):
-        self.bench, self.random, self.span, self.count = bench, rng, span, count
+    ``uncached``: the part of the reads that go around the cache; where memory is always up to date they must see the same.
+    """
+
+    def __init__(self, bench, rng, *, span, count, uncached=0.0):
+        self.bench, self.random, self.span, self.count, self.uncached = bench, rng, span, count, uncached
         self.model = bytearray(bench.memory.bytes)
         self.checks = []
         bench.manager.on_accept = self.accepted
@@ -65,7 +68,8 @@ class Traffic:
         addr = min(addr, self.span - (length << size))
         ident = r.randrange(4)
         if r.random() < 0.5:
-            return self.bench.manager.read(BASE + addr, length=length, size=size, burst=burst, ident=ident)
+            cache = CACHE_UNCACHED if self.uncached and r.random() < self.uncached else CACHE_NORMAL
+            return self.bench.manager.read(BASE + addr, length=length, size=size, burst=burst, ident=ident, cache=cache)
         beats = []
         for a in beat_addresses(addr, length, size, burst):
             strb = lanes(a, size, n) & (r.getrandbits(n) if r.random() < 0.4 else -1)
@@ -97,10 +101,13 @@ class Traffic:
         await self.bench.manager.wait(ctx, *[t for t, _ in self.checks], *self.bench.manager.todo, limit=20000)
         await self.bench.manager.wait(ctx, *[t for t, _ in self.checks])
         for t, expected in self.checks:
-            assert set(t.resps) == {Resp.OKAY}, t
-            for got, (want, mask) in zip(t.data, expected):
-                bits = sum(0xFF << 8 * n for n in range(16) if mask >> n & 1)
-                assert got & bits == want & bits, f"{t}: got {got:#x}, want {want:#x}"
+            self.check(t, expected)
+
+    def check(self, t, expected):
+        assert set(t.resps) == {Resp.OKAY}, t
+        for got, (want, mask) in zip(t.data, expected):
+            bits = sum(0xFF << 8 * n for n in range(16) if mask >> n & 1)
+            assert got & bits == want & bits, f"{t}: got {got:#x}, want {want:#x}"
 
 
 async def background_maintenance(ctx, bench, rng, span, done, ops=(MaintOp.CLEAN, MaintOp.CLEAN_INVALIDATE)):
@@ -118,7 +125,7 @@ async def background_maintenance(ctx, bench, rng, span, done, ops=(MaintOp.CLEAN
             await ctx.tick()
 
 
-def soak(config, *, seed, count=250, maint=True, inject=True, prefetch=True, **options):
+def soak(config, *, seed, count=250, maint=True, inject=True, prefetch=True, uncached=0.0, ops=None, **options):
     rng = random.Random(seed)
     bench = Bench(config, seed=seed, **options)
     size = config.dcache.size_bytes
@@ -127,14 +134,15 @@ def soak(config, *, seed, count=250, maint=True, inject=True, prefetch=True, **o
 
     async def maintenance(ctx):
         if maint:
-            await background_maintenance(ctx, bench, random.Random(seed + 9), span, lambda: bool(finished))
+            some = {"ops": ops} if ops else {}
+            await background_maintenance(ctx, bench, random.Random(seed + 9), span, lambda: bool(finished), **some)
 
     async def main(ctx, bench):
         csr = bench.dut.csr
         ctx.set(csr.ctrl_prefetch, prefetch)
         ctx.set(csr.ctrl_inject, inject)
         ctx.set(csr.ctrl_inject_interval, rng.choice([5, 20, 60]))
-        traffic = Traffic(bench, rng, span=span, count=count)
+        traffic = Traffic(bench, rng, span=span, count=count, uncached=uncached)
         await traffic.run(ctx)
         ctx.set(csr.ctrl_inject, 0)
         finished.append(True)

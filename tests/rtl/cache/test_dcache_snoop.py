@@ -110,7 +110,7 @@ def test_read_of_a_dirty_line_forwards_it():
         job = snooper.read(BASE + 0x40)
         await snooper.wait(ctx, job)
         assert job["dirty"] and job["result"][:8] == (0x1111).to_bytes(8, "little")
-        assert job["answered"] - job["begin"] == 2, "lookup, response"
+        assert job["answered"] - job["begin"] == 3, "two stages behind the first, response"
         assert bench.array(ctx)[BASE + 0x40][0], "the line stays dirty"
 
     bench = run(SMALL, testbench)
@@ -221,6 +221,16 @@ def test_store_invalidates_the_i_cache_before_its_response():
 
     bench = run(SMALL, testbench)
     assert len(bench.store_invalidations) <= 4 + 6, "stores to one line join"
+
+
+def test_a_burst_longer_than_the_queue_gets_its_invalidations_sent():
+    """A store that waits for an invalidation has not found its line yet: the one that is owed must be sent all the same."""
+
+    async def testbench(ctx, bench, snooper):
+        await bench.store(ctx, BASE + 0x1000, *range(1, 33))
+
+    bench = run(SocConfig(coherency="snoop"), testbench)
+    assert {line for _, line in bench.store_invalidations} == {BASE + 0x1000 + 0x20 * n for n in range(8)}
 
 
 def test_a_burst_costs_one_invalidation_per_line():

@@ -12,6 +12,7 @@ from rtl.memory.controller import MemoryController
 from rtl.probe import Kind
 
 from ..axi.agents import DECERR, FIXED, INCR, OKAY, SLVERR, WRAP, Manager, simulate, wait_idle
+from ..support.events import EventCounters
 
 BASE = 0x8000_0000
 QUIET = SocConfig().replace(memory__size=16384, memory__refresh_interval=0)
@@ -23,6 +24,7 @@ class Bench:
     def __init__(self, config=QUIET, **manager):
         self.config, self.dut = config, MemoryController(config)
         self.manager_options = manager
+        self.counters = EventCounters(self.dut.csr)
         self.bytes = bytearray(config.memory.size)
         self.records = []
 
@@ -30,6 +32,7 @@ class Bench:
         def build(sim):
             self.m = Manager(sim, self.dut.s_axi, **self.manager_options)
             sim.add_testbench(self._watch, background=True)
+            sim.add_process(self.counters.run)
 
             async def test(ctx):
                 self.ctx = ctx
@@ -77,7 +80,7 @@ class Bench:
         ctx.set(csr.fault_ctrl_written, 0)
 
     def count(self, *names):
-        return [self.ctx.get(getattr(self.dut.csr, name)) for name in names]
+        return [self.counters.counts[name] for name in names]
 
 
 ROWS = ("row_hits", "row_misses", "row_conflicts", "refreshes")

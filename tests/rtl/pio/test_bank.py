@@ -177,14 +177,15 @@ def test_rw_registers_hold_their_bits_and_reset_values():
 
 def test_read_only_and_reserved():
     config = SocConfig().replace(dma__chunk_bytes=32, memory__size=1 << 20, dcache__prefetcher=False, coherency="snoop")
+    config = config.replace(dcache__partial_lines="clean", dcache__write_policy="through", dcache__parity=True)
     bench = Bench(config)
 
     async def stimulus(ctx):
         assert await bench.get(ctx, "sys.id") == 0x4650_5431
-        assert await bench.get(ctx, "sys.features") == 0x20_20_08_11
+        assert await bench.get(ctx, "sys.features") == 0x20_20_08_99
         assert await bench.get(ctx, "sys.mem_base") == 0x8000_0000
         assert await bench.get(ctx, "sys.mem_size") == 1 << 20
-        assert await bench.get(ctx, "sys.dcache_geometry") == 2 << 16 | 64
+        assert await bench.get(ctx, "sys.dcache_geometry") == 1 << 24 | 2 << 16 | 64
         await bench.put(ctx, "sys.id", 0)  # ignored, OKAY
         assert await bench.get(ctx, "sys.id") == 0x4650_5431
         await bench.put(ctx, "ch0.mode", 0xFFFF_FFFF)  # reserved bits read as zero
@@ -303,6 +304,30 @@ def test_port_register():
     bench.run(stimulus, watch)
 
 
+def test_counters_count_each_event_and_ignore_writes():
+    """A read has the events of the cycles before the one in which it is performed."""
+    bench = Bench()
+    counters = [register for register in registers(1) if register.fields[0].access == "count"]
+
+    async def stimulus(ctx):
+        for register in counters:
+            pulse = getattr(getattr(bench.dut, f"csr_{register.block}"), f"{register.name}_incr")
+            for events in (1, 2):
+                ctx.set(pulse, 1)
+                await ctx.tick().repeat(events)
+                ctx.set(pulse, 0)
+            assert await bench.get(ctx, register.full_name) == 3
+            await bench.put(ctx, register.full_name, 0xFFFF_FFFF)
+            ctx.set(pulse, 1)
+            begin = bench.cycle
+            count, _, accepted, _ = await bench.read(ctx, CSR_BASE + register.offset)
+            ctx.set(pulse, 0)
+            assert count == 3 + (accepted + 1 - begin)
+        assert len(counters) == 13 and await bench.get(ctx, "dma.bytes_to_memory") == 0
+
+    bench.run(stimulus)
+
+
 def test_refused_accesses_change_nothing():
     bench = Bench()
 
@@ -412,6 +437,8 @@ def test_interrupts():
         "csr_dev.status_error": IRQ.DEVICE,
         "csr_dcache.error_status_fill": IRQ.ERROR,
         "csr_dcache.error_status_writeback": IRQ.ERROR,
+        "csr_dcache.error_status_parity_tag": IRQ.ERROR,
+        "csr_dcache.error_status_parity_data": IRQ.ERROR,
         "csr_icache.error_status_fill": IRQ.ERROR,
         "csr_dma.error_status_read": IRQ.ERROR,
         "csr_dma.error_status_write": IRQ.ERROR,

@@ -58,7 +58,7 @@ class AxiMemory:
         self.log = log or (lambda *args: None)
         self.reads: list[tuple[int, object]] = []  # (cycle of the AR handshake, payload)
         self.writes: list[tuple[int, object]] = []
-        self.accept_ar = self.accept_aw = True  # a test may hold a channel
+        self.accept_ar = self.accept_aw = self.accept_w = True  # a test may hold a channel
         self.data_bytes = len(port.w.payload.data) // 8
 
     def _perform(self, cycle, addr, ident, write, data=0, strb=0):
@@ -89,7 +89,7 @@ class AxiMemory:
         shown_r = shown_b = None
         ctx.set(p.ar.ready, self.accept_ar)
         ctx.set(p.aw.ready, self.accept_aw)
-        ctx.set(p.w.ready, 1)
+        ctx.set(p.w.ready, self.accept_w)
         while True:
             _, _, ar_v, ar, ar_r, aw_v, aw, aw_r, w_v, w, w_r, r_r, b_r = await ctx.tick().sample(
                 p.ar.valid, p.ar.payload, p.ar.ready, p.aw.valid, p.aw.payload, p.aw.ready,
@@ -143,7 +143,7 @@ class AxiMemory:
             ctx.set(p.b.valid, shown_b is not None)
             ctx.set(p.ar.ready, self.accept_ar and self._go())
             ctx.set(p.aw.ready, self.accept_aw and self._go())
-            ctx.set(p.w.ready, self._go())
+            ctx.set(p.w.ready, self.accept_w and self._go())
 
 
 @dataclass

@@ -44,6 +44,7 @@ class Machine:
         self.dcache: dict[int, list] = {}  # line: [bytes, dirty, way]
         self.icache: dict[int, tuple[bytes, int]] = {}
         self.buffer: deque[tuple[int, bytes]] = deque()
+        self.stores: deque[tuple[int, int, int]] = deque()  # write-through: beat, strobes, word
         self.open: list[dict[int, int]] = [{}, {}]  # remainder per direction: address -> byte
         self.transfers = 0
 
@@ -82,6 +83,8 @@ class Machine:
         if self.bug != "stale_fill":
             while any(at == line for at, _ in self.buffer):
                 self.drain_buffer(1)
+            while any(self.line_of(at) == line for at, _, _ in self.stores):
+                self.drain_stores(1)
         self.emit(Kind.FILL_REQUEST, line, aux=cause)
         source = Source.D_FILL if cause == Cause.DEMAND else Source.D_PREFETCH
         data = b"".join(self.mem_read(at, source, error) for at in range(line, line + self.line, self.beat))
@@ -102,6 +105,9 @@ class Machine:
 
     def store(self, addr: int, data: bytes, tag=1):
         for at, strobes, word in self.beats(addr, data):
+            if self.config.dcache.write_through:
+                self.store_through(at, strobes, word, tag)
+                continue
             self.touch(at)
             entry = self.dcache[self.line_of(at)]
             for lane in range(self.beat):
@@ -109,6 +115,20 @@ class Machine:
                     entry[0][at - self.line_of(at) + lane] = word >> 8 * lane & 0xFF
             entry[1] = True
             self.emit(Kind.STORE, at, aux=strobes, data=word, tag=tag)
+
+    def store_through(self, at: int, strobes: int, word: int, tag: int):
+        entry = self.dcache.get(self.line_of(at))
+        for lane in range(self.beat):
+            if entry and strobes >> lane & 1:
+                entry[0][at - self.line_of(at) + lane] = word >> 8 * lane & 0xFF
+        self.emit(Kind.STORE, at, aux=strobes, data=word, flags=2 * bool(entry), tag=tag)
+        self.stores.append((at, strobes, word))
+
+    def drain_stores(self, count=None, error=0):
+        for _ in range(len(self.stores) if count is None else count):
+            at, strobes, word = self.stores.popleft()
+            self.mem_write(at, strobes, word, Source.D_WRITEBACK, error)
+            self.emit(Kind.WB_DONE, self.line_of(at), flags=error)
 
     def load(self, addr: int, length: int, tag=1):
         for at, strobes, _ in self.beats(addr, bytes(length)):
@@ -132,6 +152,13 @@ class Machine:
     def invalidate(self, line: int, cause=Cause.MAINTENANCE):
         entry = self.dcache.pop(line)
         self.emit(Kind.INVALIDATE, line, aux=cause, flags=entry[1])
+
+    def upset(self, addr: int, tag=False):
+        """Inverts the parity bit of a byte, or of its line's tag, by register; what is recorded after it must know of it."""
+        self.csr_write("dcache.inject_addr", addr)
+        self.csr_write("dcache.inject_cmd", 16 if tag else 8)
+        self.emit(Kind.UPSET, addr, aux=tag)
+        self.cycle += 10
 
     def drain_buffer(self, count=None, error=0):
         for _ in range(len(self.buffer) if count is None else count):
@@ -160,18 +187,25 @@ class Machine:
             self.emit(Kind.FETCH, at, aux=strobes, data=int.from_bytes(data, "little"), flags=2, tag=tag)
 
     # --- uncached
+    def older_stores(self):
+        if self.bug != "overtaken_stores":
+            self.drain_stores()
+
     def uncached_store(self, addr: int, data: bytes, tag=1, error=0):
+        self.older_stores()
         for at, strobes, word in self.beats(addr, data):
             self.emit(Kind.UNCACHED_STORE, at, aux=strobes, data=word, tag=tag)
             self.mem_write(at, strobes, word, Source.D_UNCACHED, error)
             self.emit(Kind.UNCACHED_STORE_DONE, at, tag=tag, flags=error)
 
     def uncached_load(self, addr: int, length: int, tag=1):
+        self.older_stores()
         for at, strobes, _ in self.beats(addr, bytes(length)):
             data = self.mem_read(at, Source.D_UNCACHED)
             self.emit(Kind.UNCACHED_LOAD, at, aux=strobes, data=int.from_bytes(data, "little"), tag=tag)
 
     def csr_write(self, name: str, value: int, tag=1):
+        self.older_stores()
         offset = self.offsets[name]
         (at, strobes, word), *_ = self.beats(CSR_BASE + offset, value.to_bytes(4, "little"))
         self.emit(Kind.UNCACHED_STORE, at, aux=strobes, data=word, tag=tag)
@@ -180,28 +214,33 @@ class Machine:
         self.registers[name] = value
 
     def csr_read(self, name: str, value: int, tag=1):
+        self.older_stores()
         offset = self.offsets[name]
         (at, strobes, word), *_ = self.beats(CSR_BASE + offset, value.to_bytes(4, "little"))
         self.emit(Kind.CSR_READ, offset, data=value, tag=tag)
         self.emit(Kind.UNCACHED_LOAD, at, aux=strobes, data=word, tag=tag)
 
     # --- maintenance
-    def maintain(self, op: int, scope: int, target: int, start=0, length=0, between=()):
-        """A whole command; ``between``: calls made after its beginning."""
+    def maintain(self, op: int, scope: int, target: int, start=0, length=0, before=(), between=()):
+        """A whole command; ``before``, ``between``: calls made between its register write and its beginning, and after that."""
         self.csr_write("maint.start", start)
         self.csr_write("maint.length", length)
         self.csr_write("maint.cmd", op | scope << 2 | target << 4)
+        for call in before:
+            call()
         self.emit(Kind.MAINT_BEGIN, start, aux=op | scope << 2 | target << 4, data=length)
         first = self.line_of(start) if scope != ALL else 0
         last = {LINE: first, RANGE: self.line_of(start + length - 1), ALL: 1 << 32}[scope]
         tail = (start + length) % self.line != 0 and scope == RANGE
         if (self.config.faults.maintenance_ignores_tail and tail) or self.bug == "skips_last_line":
             last -= self.line
+        cut = {self.line_of(edge) for edge in (start, start + length) if edge % self.line}
+        edges = cut if self.config.dcache.partial_lines == "clean" and (op, scope) == (INVALIDATE, RANGE) else set()
         for line in sorted(self.dcache) if target & DC else ():
             if first <= line <= last:
                 dirty = self.dcache[line][1]
                 self.emit(Kind.MAINT_STEP, line, flags=1 | dirty << 1)
-                if dirty and op & CLEAN:
+                if dirty and (op & CLEAN or (line in edges and self.bug != "drops_edges")):
                     (self.evict if op & INVALIDATE else self.clean)(line, Cause.MAINTENANCE)
                 elif op & INVALIDATE:
                     self.invalidate(line)
@@ -210,6 +249,7 @@ class Machine:
         unification = self.config.faults.maintenance_point_of_unification
         if not unification and self.bug != "done_early":
             self.drain_buffer()
+            self.drain_stores()
         if target & IC and op & INVALIDATE:
             if scope == ALL:
                 self.emit(Kind.IINVALIDATE, aux=1 | Cause.MAINTENANCE << 1)

@@ -61,6 +61,53 @@ def test_declared_tail_fault_is_not_an_error_and_doing_the_work_is():
     noticed(m, "D-cache line 0x80000040: cleaned by maintenance, but no command asks for that on this line")
 
 
+CLEANS_EDGES = SMALL.replace(dcache__partial_lines="clean")
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("start, length, edges", [(5, 60, 2), (32, 40, 1), (0, 64, 0), (33, 3, 1), (40, 24, 1)])
+def test_partial_lines_are_cleaned_where_the_platform_says_so(op, start, length, edges):
+    m = filled(config=CLEANS_EDGES)
+    m.maintain(op, RANGE, BOTH, MEM + start, length)
+    m.load(MEM, 128)
+    assert m.judge() == []
+    if op == INVALIDATE:
+        assert sum(event.kind == Kind.EVICT for event in m.events) == edges
+
+
+def test_a_dropped_edge_is_noticed():
+    m = filled("drops_edges", config=CLEANS_EDGES)
+    m.maintain(INVALIDATE, RANGE, DC, MEM + 5, 60)
+    noticed(m, "D-cache line 0x80000000: invalidated although it is dirty and nothing asked to discard its bytes")
+    noticed(m, "D-cache line 0x80000040: invalidated although it is dirty and nothing asked to discard its bytes")
+    assert not any("0x80000020" in text for text in m.judge()), "a whole line is dropped"
+
+
+def test_a_cleaned_edge_is_noticed_where_the_platform_drops_it():
+    m = filled(config=CLEANS_EDGES)
+    m.maintain(INVALIDATE, RANGE, DC, MEM + 5, 60)
+    m.config = SMALL
+    noticed(m, "D-cache line 0x80000000: evicted by maintenance, but no command asks for that on this line")
+
+
+def test_an_edge_that_is_still_being_written_back():
+    m = filled("done_early", config=CLEANS_EDGES)
+    m.maintain(INVALIDATE, RANGE, DC, MEM + 40, 24)
+    noticed(m, "D-cache line 0x80000020: has a write-back that memory has not answered although maintenance reports done")
+
+
+def test_a_skipped_edge_is_noticed():
+    m = filled("skips_last_line", config=CLEANS_EDGES)
+    m.maintain(INVALIDATE, RANGE, DC, MEM, 70)
+    noticed(m, "D-cache line 0x80000040: is still dirty in the array although maintenance reports done")
+
+
+def test_ignored_tail_and_cleaned_edges():
+    m = filled(config=CLEANS_EDGES.replace(faults__maintenance_ignores_tail=True))
+    m.maintain(INVALIDATE, RANGE, DC, MEM + 5, 65)
+    assert m.judge() == [] and m.dcache[MEM + 64][1] and MEM + 32 not in m.dcache
+
+
 def test_done_before_memory_has_answered():
     m = filled("done_early")
     m.maintain(CLEAN, RANGE, DC, MEM, 32)

@@ -61,6 +61,18 @@ def test_dirty_lines_are_written_back_once(policy):
     assert (cache.hits, cache.misses, cache.evictions, cache.writebacks) == (0, 3, 2, 1)
 
 
+@pytest.mark.parametrize("policy", ["lru", "plru", "random"])
+def test_write_through(policy):
+    """A store that misses leaves all as it was, the random policy's sequence too; one that hits counts as a use."""
+    cache, other = make(2, policy, write_through=True), make(2, policy)
+    assert lines(cache, [0], write=True) == [Outcome(False, None)]
+    outcomes = [lines(cache, [n]) for n in (0, 1)] + [lines(cache, [0, 3, 0], write=True)] + [lines(cache, [2, 0])]
+    expected = [lines(other, [n]) for n in (0, 1)] + [lines(other, [0, 0])] + [lines(other, [2, 0])]
+    assert outcomes[2].pop(1) == Outcome(False, None)
+    assert outcomes == expected and not any(outcome.written_back for part in outcomes for outcome in part)
+    assert cache.writebacks == 0 and cache.misses == other.misses + 2 and cache.hits == other.hits
+
+
 def test_other_agents():
     """A line that was cleaned leaves without a write-back; one that was dropped is invalid, and its way is filled first."""
     cache = make(2, "lru")

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The D-cache's second stage: what the lookup of a line finds, and what of it the third stage gets."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth import Cat, Module, Mux, Signal, Value
+
+from ..config import SocConfig
+from .arrays import Arrays
+from .completion import CompletionQueue
+from .fill import FillUnit, pick
+from .linestate import LineState
+from .native import AuxOp, Geometry
+from .onehot import lowest
+from .pipeline import Pipeline
+from .replacement import Replacement
+from .storequeue import StoreQueue
+from .uncached import UncachedUnit
+from .writeback import WriteBackBuffer
+
+__all__ = ["Found", "Units", "add_lookup", "hand_over", "is_op"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Units:
+    """What the D-cache's core is made of."""
+
+    core: Any
+    config: SocConfig
+    g: Geometry
+    p: Pipeline
+    arrays: Arrays
+    state: LineState
+    policy: Replacement
+    fills: FillUnit
+    wb: WriteBackBuffer | StoreQueue
+    queue: CompletionQueue
+    uncached: UncachedUnit
+
+    @property
+    def through(self) -> bool:
+        """Is it a write-through cache?"""
+        return self.config.dcache.write_through
+
+
+class Found:
+    """What is known in the second stage about the line that is looked up; signals with names in the owner's module."""
+
+    def __init__(self, g: Geometry, slots: int, entries: int):
+        self.valid, self.dirty, self.hits, self.hit = Signal(g.ways), Signal(g.ways), Signal(g.ways), Signal(name="hit")
+        #: Slots that fill its set, and its line.
+        self.same_set, self.same_line = Signal(slots, name="same_set"), Signal(slots, name="same_line")
+        #: Accesses are parked on a fill of its line that has ended; of a line of its set.
+        self.awaited, self.set_awaited = Signal(name="awaited"), Signal(name="set_awaited")
+        #: Write-back entries: of its line, of its set, of its set and not read yet.
+        self.in_buffer = Signal(entries, name="in_buffer")
+        self.set_buffered = Signal(entries, name="set_buffered")
+        self.set_unread = Signal(entries, name="set_unread")
+        #: With parity: a valid way's tag is wrong, so no hit and no miss may be trusted.
+        self.unsure = Signal(name="unsure")
+        #: The third stage is changing its set, or did while it was read: the lookup finds what no longer is. ``moved``: what
+        #: an access may find, too.
+        self.killed, self.moved = Signal(name="killed"), Signal(name="moved")
+        #: A snooped write of its set is under way.
+        self.blocked = Signal(name="blocked")
+        #: The third stage holds the follower of a store to the same set (the same word of it).
+        self.set_stored, self.word_stored = Signal(name="set_stored"), Signal(name="word_stored")
+
+
+def is_op(op: Value, *ops: AuxOp) -> Value:
+    """Is ``op`` one of ``ops``?"""
+    return Cat(op == one for one in ops).any()
+
+
+def add_lookup(m: Module, u: Units, *, blocked: Value, blocked_line: Value) -> Found:
+    """Compares the line in the second stage with everything that may hold it. ``blocked``: ``blocked_line``'s set is refused."""
+    g, p, third = u.g, u.p, u.p.third
+    slots, entries = [u.fills.slots[n] for n in range(u.fills.count)], u.config.dcache.write_entries
+    f = Found(g, u.fills.count, entries)
+    next_index = g.set_of(p.next_line)
+    valid, dirty = u.state.lookup(m, next_index, p.index)
+    # State bits and tags were read in the first stage, beside the change that the third made in that cycle.
+    next_same, stale, stale_moves = Signal(name="third_has_next"), Signal(name="stale"), Signal(name="stale_moves")
+    just_dirty = Signal(g.ways, name="just_dirty")
+    # State bits do not matter to an access that joins a fill. (An agent's operation on a set has no tag to compare.)
+    joins = f.same_line.any() & (p.op == AuxOp.NONE)
+    m.d.comb += next_same.eq(third.index == next_index)
+    m.d.sync += [
+        stale.eq((next_same & third.slow) | (third.op == AuxOp.FLASH)),
+        just_dirty.eq(Mux(next_same & third.dirties, third.hits, 0)),
+        stale_moves.eq((next_same & third.moves) | (third.op == AuxOp.FLASH)),
+    ]
+    same_index = Signal(name="third_has_set")
+    slot_set, slot_line = Signal(u.fills.count, name="slot_has_set"), Signal(u.fills.count, name="slot_has_line")
+    m.d.comb += [
+        same_index.eq(third.index == p.index),
+        f.set_stored.eq(same_index & third.stored),
+        f.word_stored.eq(f.set_stored & (third.word == p.word)),
+        f.killed.eq((same_index & third.slow) | (third.op == AuxOp.FLASH) | (stale & ~joins)),
+        f.moved.eq((same_index & third.moves) | (third.op == AuxOp.FLASH) | (stale_moves & ~joins)),
+        f.blocked.eq(blocked & (g.set_of(blocked_line) == p.index)),
+        f.valid.eq(valid),
+        # The dirty bit of a store is written one cycle after its bytes.
+        f.dirty.eq(dirty | just_dirty | Mux(same_index & third.dirties, third.hits, 0)),
+        f.hits.eq(Cat(valid[w] & (u.arrays.tags[w] == p.tag) for w in range(g.ways))),
+        f.hit.eq(f.hits.any()),
+        slot_set.eq(Cat(g.set_of(slot.line) == p.index for slot in slots)),
+        slot_line.eq(slot_set & Cat(slot.line[g.index_bits :] == p.tag for slot in slots)),
+        f.same_set.eq(slot_set & u.fills.filling),
+        f.same_line.eq(slot_line & u.fills.filling),
+        f.awaited.eq((slot_line & u.fills.held & ~u.fills.filling).any()),
+        f.set_awaited.eq((slot_set & u.fills.held & ~u.fills.filling).any()),
+        f.unsure.eq((valid & u.arrays.bad_tags).any()),
+    ]
+    buffered_set = Signal(entries)
+    m.d.comb += [
+        buffered_set.eq(Cat(g.set_of(u.wb.lines[n]) == p.index for n in range(entries))),
+        f.set_buffered.eq(buffered_set & u.wb.occupied),
+        f.set_unread.eq(0 if u.through else buffered_set & u.wb.unread),
+        f.in_buffer.eq(f.set_buffered & Cat(u.wb.lines[n][g.index_bits :] == p.tag for n in range(entries))),
+    ]
+    return f
+
+
+def hand_over(
+    m: Module,
+    u: Units,
+    f: Found,
+    *,
+    undecided: Value,
+    head: Value,
+    follower: Value,
+    stored: Value,
+    bad_tag: Value,
+    bad_word: Value,
+) -> None:
+    """Drives the registers of the third stage.
+
+    Parameters
+    ----------
+    undecided : the CPU's newest access missed, or an undecided one was looked up again.
+    head : the queue's head did not find its line.
+    follower, stored : an access was performed; it was a store.
+    bad_tag, bad_word : parity: an access was answered with an error, because of a tag, or of what it has read.
+    """
+    g, p, t, core = u.g, u.p, u.p.third, u.core
+    ways = range(g.ways)
+    walk = core.walk_command
+    walking = is_op(p.op, AuxOp.WALK_LINE, AuxOp.WALK_WAY)
+    evicts = is_op(p.op, AuxOp.EVICT_LINE, AuxOp.EVICT_SET)
+    named = is_op(p.op, AuxOp.EVICT_LINE, AuxOp.CLEAN_LINE)
+    refused, found, chosen = Signal(name="refused"), Signal(g.ways, name="found_ways"), Signal(g.ways, name="chosen_ways")
+    walk_line, covered = Signal(g.line_bits), Signal(name="covered")
+    acts, misses, drops = Signal(name="acts"), Signal(name="misses"), Signal(name="drops")
+    old_stores = p.from_old & p.old_stores  # write-through: without its line it is performed all the same
+    moves = is_op(p.op, AuxOp.INSTALL, AuxOp.SNOOP_READ, AuxOp.SNOOP_WRITE)
+    m.d.comb += [
+        drops.eq((walking & walk.op[1]) | evicts),
+        refused.eq(f.killed | f.blocked),
+        acts.eq(
+            ~refused
+            & ~f.unsure
+            & (
+                walking
+                | (p.op == AuxOp.EVICT_SET)
+                | (named & ~f.same_line.any())
+                | ((p.op == AuxOp.UPSET) & ~f.same_line.any() & ~f.set_unread.any() if g.parity else 0)
+            )
+        ),
+        # What must wait, or joins a fill, changes nothing that a lookup finds. A younger miss must not take a line away from
+        # the accesses that are parked on it: it would be fetched once more.
+        misses.eq(
+            ((undecided & ~old_stores) | head | (p.op == AuxOp.PREFETCH))
+            & ~refused
+            & ~f.same_set.any()
+            & (~f.set_awaited | head)
+            & ~f.in_buffer.any()
+            & ~f.set_unread.any()
+        ),
+        chosen.eq(f.hits),
+        walk_line.eq(Cat(p.index, pick(p.way, u.arrays.tags))),
+        covered.eq(((walk_line >= walk.first) & (walk_line <= walk.last)) | (p.op != AuxOp.WALK_WAY)),
+        found.eq(chosen & f.valid & (covered & ~f.unsure).replicate(g.ways)),
+    ]
+    with m.If(p.op == AuxOp.WALK_WAY):
+        m.d.comb += chosen.eq(p.way)
+    with m.Elif(p.op == AuxOp.EVICT_SET):
+        m.d.comb += chosen.eq(lowest(f.dirty))
+    m.d.sync += [
+        t.line.eq(p.line),
+        t.word.eq(p.word),
+        t.op.eq(p.op),
+        t.who.eq(p.who),
+        t.slot.eq(p.slot),
+        t.follower.eq(follower),
+        t.of_q.eq(p.from_q),
+        t.stored.eq(stored),
+        t.undecided.eq(undecided),
+        t.head.eq(head),
+        t.slow.eq(acts | misses | moves),
+        t.moves.eq((acts & drops) | misses | moves),
+        t.refused.eq(refused),
+        t.killed.eq(f.killed),
+        t.hits.eq(f.hits),
+        t.ways.eq(chosen),
+        t.valid.eq(f.valid),
+        t.dirty.eq(f.dirty),
+        t.unsure.eq(f.unsure & ~f.killed),
+        t.bad_tag.eq(bad_tag),
+        t.bad_word.eq(bad_word),
+        t.found.eq(found.any()),
+        t.found_dirty.eq((found & f.dirty).any()),
+        *[t.tags[w].eq(u.arrays.tags[w]) for w in ways],
+        t.joins.eq(f.same_line),
+        t.wants.eq(misses & ~f.hit & ~f.unsure),
+        t.acts.eq(acts),
+        t.cleans.eq((walking & walk.op[0]) | evicts | (p.op == AuxOp.CLEAN_LINE)),
+        t.drops.eq(drops),
+        t.in_buffer.eq(f.in_buffer.any()),
+        t.set_buffered.eq(f.set_buffered.any()),
+    ]
+    if u.through:
+        m.d.sync += t.passes.eq(~f.hit & (old_stores | (follower & ~p.from_old)))
