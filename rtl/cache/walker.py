@@ -141,6 +141,7 @@ class MaintenanceWalker(wiring.Component):
                 & ~ended
                 & ~maint.abort
                 & ~waited.any()
+                & ~stale.any()  # those still act, and could refuse the repeated one in their turn, for ever
                 & (in_flash | (room & (row_stained | ~(in_places & self.dirty_only))))
             ),
         ]

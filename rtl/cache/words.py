@@ -40,7 +40,7 @@ class WordQueue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.words = self._words
+        m.submodules.memory = self._words
         write, read = self._words.write_port(), self._words.read_port(domain="comb")
         put_at, get_at = Ring(self._depth, name="put_at"), Ring(self._depth, name="get_at")
         m.d.comb += [
@@ -93,7 +93,7 @@ class LineStore(wiring.Component):
         level = Signal(range(self._places * g.words + 1))
         word = Const(0)
         for n, memory in enumerate(self._words):
-            m.submodules[f"words_{n}"] = memory
+            m.submodules[f"memory_{n}"] = memory
             write = memory.write_port()
             read, peek = memory.read_port(domain="comb"), memory.read_port(domain="comb")
             m.d.comb += [
