@@ -416,9 +416,13 @@ def soak_with_upsets(config, seed, count, **options):
     finished = []
     reports = Reports(bench)
 
+    traffic = UpsetTraffic(bench, random.Random(seed + 1), span=span, count=count)
+
     async def upsets(ctx):
         while not finished:
-            await inject(ctx, bench, BASE + rng.randrange(span), "flip_data")
+            # Half of them where the CPU has just been: of a cache of four lines most others would be gone before they are read.
+            recent = [a for t, _ in traffic.checks[-1:] for a in t.addresses] if rng.random() < 0.5 else []
+            await inject(ctx, bench, rng.choice(recent) if recent else BASE + rng.randrange(span), "flip_data")
             for _ in range(rng.randrange(30)):
                 await ctx.tick()
 
@@ -427,7 +431,6 @@ def soak_with_upsets(config, seed, count, **options):
         ctx.set(csr.ctrl_prefetch, 1)
         ctx.set(csr.ctrl_inject, 1)
         ctx.set(csr.ctrl_inject_interval, 100)
-        traffic = UpsetTraffic(bench, random.Random(seed + 1), span=span, count=count)
         await traffic.run(ctx)
         finished.append(True)
         ctx.set(csr.ctrl_inject, 0)
