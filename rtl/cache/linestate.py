@@ -122,7 +122,8 @@ class LineState:
                 new = Signal(g.span, name=f"new_{name}_{w}")
                 port = getattr(self, name)[w].write_port()
                 m.d.comb += [
-                    new.eq(Cat(Mux(mine[k], value, old[k]) for k in range(g.span))),
+                    # As gates: a multiplexer of what was read would be taken for write enables, with a memory for each bit.
+                    new.eq(Cat((mine[k] & value) | (~mine[k] & old[k]) for k in range(g.span))),
                     port.addr.eq(row),
                     port.data.eq(new),
                     port.en.eq(enable),
@@ -131,12 +132,12 @@ class LineState:
                     stains.append(new)
         any_dirty = Signal(name="row_becomes_stained")
         m.d.comb += any_dirty.eq(Cat(*stains).any())
+        # The row is written whether it changes or not: so its number alone decides which flip-flops take a value.
+        new_live, new_stained = Signal(name="new_live"), Signal(name="new_stained")
+        m.d.comb += [new_live.eq(live | valid[0]), new_stained.eq(Mux(dirty[0], any_dirty, stained))]
         for r in range(g.state_rows):
-            selected = (row == r) if g.state_rows > 1 else 1
-            with m.If(valid[0] & selected):
-                m.d.sync += self.live[r].eq(1)
-            with m.If(dirty[0] & selected):
-                m.d.sync += self.stained[r].eq(any_dirty)
+            with m.If((row == r) if g.state_rows > 1 else 1):
+                m.d.sync += [self.live[r].eq(new_live), self.stained[r].eq(new_stained)]
         # Written last, these are the flip-flops' own resets.
         with m.If(flash):
             m.d.sync += self.live.eq(0)

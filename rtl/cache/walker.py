@@ -63,7 +63,7 @@ class MaintenanceWalker(wiring.Component):
                 "all": Out(1),
                 "dirty_only": Out(1),
                 "first": Out(g.line_bits),
-                "last": Out(g.line_bits),
+                "last": Out(g.line_bits, init=g.window_lines - 1),
                 "way": Out(g.ways),
                 "row": Out(range(max(g.state_rows, 2))),
                 "stained": In(1),
@@ -202,10 +202,6 @@ class MaintenanceWalker(wiring.Component):
                 self.last.eq(g.line_of(request.last)),
                 slow.eq(0),
             ]
-            with m.If(request.all):
-                m.d.sync += [self.first.eq(0), self.last.eq(g.window_lines - 1)]
-            with m.If(request.all | request.many):
-                m.d.sync += at.eq(0)
             with m.If(maint.req.valid):
                 m.d.sync += state.eq(
                     Mux(
@@ -217,6 +213,12 @@ class MaintenanceWalker(wiring.Component):
                 if self._never_dirty:  # a clean has nothing to look for
                     with m.If(request.op == MaintOp.CLEAN):
                         m.d.sync += state.eq(State.DRAIN)
+
+        # Written last, these are the flip-flops' own resets.
+        with m.If(idle & request.all):
+            m.d.sync += [self.first.eq(0), self.last.eq(g.window_lines - 1)]
+        with m.If(idle & (request.all | request.many)):
+            m.d.sync += at.eq(0)
 
         # --- reports. The window is aligned, so a line's address needs no sum, and the line behind the last one another constant.
         size_bits = g.window_bits - g.offset_bits
