@@ -244,7 +244,9 @@ def add_access(
     kept = Signal(name="head_is_kept")
     m.d.comb += [
         kept.eq(~queue.empty & (~head.parked | h.settled)),
-        rsp.payload.data.eq(Mux(kept | uncached.done | h.served, Mux(kept, queue.head_data, uncached.data), word)),
+        rsp.payload.data.eq(
+            Mux(kept | uncached.done | h.served, Mux(kept, queue.head_data, uncached.data), word) | uncached.register_data
+        ),
     ]
     with m.If(queue.settle):
         m.d.sync += h.settled.eq(1)

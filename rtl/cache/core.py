@@ -239,16 +239,18 @@ class DCacheCore(wiring.Component):
         store_free, alias_clear, snoop_waits = Signal(init=1), Signal(init=1), Signal()
         # --- words that were read: of each bank one way's, for the access in the second stage or for the write-back buffer
         reads, reads_way = Signal(g.banks), Signal(g.ways)  # by the buffer, in the cycle before
+        reads_bank = Signal(max(g.bank_bits, 1))
+        # Nothing is performed while an uncached write waits; its word is added to what is read, which is nothing then.
+        found_ways = f.hits & ~wb.direct.valid.replicate(g.ways)
         bank_words = [Signal(g.data_width, name=f"bank_word_{b}") for b in range(g.banks)]
         for b in range(g.banks):
             chosen = Signal(g.ways, name=f"bank_ways_{b}")
             m.d.comb += [
-                chosen.eq(Mux(reads[b], reads_way, f.hits)),
+                chosen.eq(Mux(reads[b], reads_way, found_ways)),
                 bank_words[b].eq(pick(chosen, [arrays.words[w][b] for w in range(g.ways)])),
             ]
         if not through:
-            # An uncached write takes the same way to the bus.
-            m.d.comb += wb.read_data.eq(pick(reads, bank_words) | Mux(wb.direct.ready, q.data, 0))
+            m.d.comb += wb.read_data.eq(data.ArrayLayout(g.data_width, g.banks)(Cat(*bank_words))[reads_bank])
         a = add_access(
             m,
             u,
@@ -384,6 +386,7 @@ class DCacheCore(wiring.Component):
         m.d.sync += [
             reads.eq(Cat(grant & (g.bank_of(read.word) == b) for b in range(g.banks))),
             reads_way.eq(read.way),
+            reads_bank.eq(g.bank_of(read.word)),
         ]
         if not through:
             bad_words = Cat((bad & reads_way).any() for bad in arrays.bad_words)

@@ -150,7 +150,8 @@ class TreePlru(_StateInMemory):
             half = self.ways >> (depth + 1)
             low = (node - (1 << depth)) * 2 * half
             left, right = ways[low : low + half].any(), ways[low + half : low + 2 * half].any()
-            after.append(left | (state[node - 1] & ~right))
+            # A way is on one side of the root or on the other.
+            after.append(left | (state[node - 1] & ~right) if node > 1 else left)
         return after
 
 

@@ -15,16 +15,18 @@ class UncachedUnit(wiring.Component):
     """Carries out the uncached beat that the pipeline holds.
 
     ``start`` may be high for one cycle while idle and ``request`` valid; ``request`` stays until ``done``, which is high
-    with ``data`` (of a read) and ``resp`` until ``take``. A read of memory is offered in the cycle of ``start``, everything
-    else in the next. The register port is used for the CSR window and takes aligned 32-bit beats only (a write: with all
-    four strobes); any other beat there answers SLVERR and reaches no register.
+    with ``data`` or ``register_data`` (of a read) and ``resp`` until ``take``. A read of memory is offered in the cycle of
+    ``start``, everything else in the next; what a register answers is ``done`` one cycle later. The register port is used for
+    the CSR window and takes aligned 32-bit beats only (a write: with all four strobes); any other beat there answers
+    SLVERR and reaches no register.
 
     One beat is under way at a time, so an answer on any channel is its answer.
 
     Members
     -------
     start, request : ``addr we data strb size tag``.
-    data : what a register answers, else what ``read_rsp`` carries, whether it is for this unit or not.
+    data : what ``read_rsp`` carries, whether it is for this unit or not, but 0 while a register's answer is shown.
+    register_data : a register's answer, else 0.
     read, read_rsp : to :class:`~rtl.cache.fill.FillUnit`. write, write_rsp : to :class:`~rtl.cache.writeback.WriteBackBuffer`.
     """
 
@@ -39,6 +41,7 @@ class UncachedUnit(wiring.Component):
                 "done": Out(1),
                 "take": In(1),
                 "data": Out(width),
+                "register_data": Out(width),
                 "resp": Out(Resp),
                 "read": Out(stream.Signature(data.StructLayout({"addr": 32, "size": 3}))),
                 "read_rsp": In(data.StructLayout({"valid": 1, "data": width, "resp": Resp})),
@@ -54,6 +57,7 @@ class UncachedUnit(wiring.Component):
         lanes = self._width // 32
         reads, refuses = Signal(), Signal()  # a read of memory waits to be taken; SLVERR
         memory_read = Signal()
+        answered, kept = Signal(), Signal.like(axil.r.payload)  # by a register
 
         register = Signal()
         lane = Signal(range(max(lanes, 2)))
@@ -85,16 +89,20 @@ class UncachedUnit(wiring.Component):
             axil.w.payload.data.eq(request.data.word_select(lane, 32)),
             axil.w.payload.strb.eq(strobes),
             # the answer
-            axil.r.ready.eq(self.take),
+            axil.r.ready.eq(1),
             axil.b.ready.eq(self.take),
-            self.done.eq(self.read_rsp.valid | self.write_rsp.valid | axil.r.valid | axil.b.valid | refuses),
-            self.data.eq(Mux(axil.r.valid, Cat(axil.r.payload.data for _ in range(lanes)), self.read_rsp.data)),
+            self.done.eq(self.read_rsp.valid | self.write_rsp.valid | answered | axil.b.valid | refuses),
+            self.data.eq(Mux(answered, 0, self.read_rsp.data)),
+            self.register_data.eq(Cat(kept.data for _ in range(lanes))),
         ]
-        resp = Mux(refuses, Resp.SLVERR, 0)
+        # Outside its answer the register is 0, so that nobody has to choose.
+        with m.If(axil.r.valid):
+            m.d.sync += [kept.eq(axil.r.payload), answered.eq(1)]
+        with m.If(answered & self.take):
+            m.d.sync += [kept.eq(0), answered.eq(0)]
+        resp = Mux(refuses, Resp.SLVERR, 0) | kept.resp.as_value() | Mux(axil.b.valid, axil.b.payload.resp, 0)
         for answers in (self.read_rsp, self.write_rsp):
             resp |= Mux(answers.valid, answers.resp, 0)
-        for channel in (axil.r, axil.b):
-            resp |= Mux(channel.valid, channel.payload.resp, 0)
         m.d.comb += self.resp.eq(resp)
 
         # --- each is high from the start until it is taken

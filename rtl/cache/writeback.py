@@ -44,8 +44,9 @@ class WriteBackBuffer(wiring.Component):
         was wrong, which ``read_bad`` said with ``read_data``). Either error waits one cycle on B.
     failed_line : the same as ``done.line`` if ``done.error`` or ``done.spoiled``, and cheaper.
     peek_index, peek_data, peek_ready : the bytes of an entry (combinational), for snoops; ``peek_ready``: all have been read.
-    direct : an uncached write ``addr size data strb``, which stays until ``ready``; without snoops ``data`` is
-        taken from ``read_data``, in the cycle of ``ready``. direct_rsp : its answer, ``valid resp`` until ``direct_take``.
+    direct : an uncached write ``addr size data strb``, which stays until ``ready``; without snoops ``data`` stands from the
+        cycle before ``valid`` on, and ``read_data`` is 0 while ``valid`` is high and no word comes.
+        direct_rsp : its answer, ``valid resp`` until ``direct_take``.
     """
 
     def __init__(self, *, config: SocConfig):
@@ -157,7 +158,17 @@ class WriteBackBuffer(wiring.Component):
         else:
             m.submodules.words = words = WordQueue(config=self._config)
             m.d.comb += words.put.eq(storing | direct_turn)
-        m.d.comb += words.data.eq(self.read_data)
+        words_data = self.read_data
+        all_out = Signal(init=1)  # in the cycle before, all lines had been sent
+        m.d.sync += all_out.eq(~unsent[0])
+        if not self._coherent:
+            # A register that is 0 while words of lines come, so that it takes no choice between them.
+            kept = Signal(g.data_width, reset_less=True)
+            m.d.sync += kept.eq(self.direct.payload.data)
+            with m.If(unsent[0]):
+                m.d.sync += kept.eq(0)
+            words_data = words_data | kept
+        m.d.comb += words.data.eq(words_data)
 
         # --- AW: a register, so that the table is free when memory's answer needs it
         aw, address = self.aw.payload, self.direct.payload.addr
@@ -172,7 +183,7 @@ class WriteBackBuffer(wiring.Component):
             line.addr.eq(Mux(failing, b_at.row, aw_at.row)),
             aw_free.eq(~self.aw.valid | self.aw.ready),
             aw_line.eq((unsent & ~shown).any() & aw_free & ~failing),
-            direct_turn.eq(self.direct.valid & ~unsent[0] & aw_free),
+            direct_turn.eq(self.direct.valid & ~unsent[0] & all_out & aw_free),
             self.direct.ready.eq(direct_turn),
             aw.addr.eq(Cat(low, middle, high)),
             aw.id.eq(Mux(direct_aw, _DIRECT_ID, _WRITEBACK_ID)),

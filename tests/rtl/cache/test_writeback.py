@@ -46,7 +46,7 @@ class Bench:
             await ctx.tick()
             self.cycle += 1
             ctx.set(dut.push.valid, 0)
-            ctx.set(dut.read_data, self.direct if word is None else data)
+            ctx.set(dut.read_data, 0 if word is None else data)
 
     async def push(self, ctx, line, way=1):
         dut = self.dut
