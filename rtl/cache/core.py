@@ -86,7 +86,7 @@ class DCacheCore(wiring.Component):
     cpu : native port. m_axi, m_axil : memory and registers.
     walk, command, inject : pipeline use by the maintenance walker, ``inject_cmd`` and the injector, in this priority.
     walk_command, walk_way, visited : the walker's command, the way of a ``WALK_WAY``, and what its visits find.
-    walk_row, walk_stained, inject_row, inject_stained : may a row of sets hold a dirty line, in the same cycle.
+    row, stained : may a row of sets hold a dirty line, in the same cycle.
     any_dirty : a line of the array is dirty. filling : per slot, a fill is in flight.
     space, occupied, wb_done : write-back buffer, or store queue, whose ``space`` never lacks (``wb_done.line`` only with
         ``error``). slot_free : the prefetch slot is free.
@@ -125,7 +125,6 @@ class DCacheCore(wiring.Component):
         )
         aux = AuxSignature(g.line_bits)
         probe = ProbeSignature(g.data_width)
-        row = range(max(g.state_rows, 2))
         members = {
             "cpu": In(NativeSignature(data_width=g.data_width, meta_width=meta_width)),
             "m_axi": Out(AXI4Signature(data_width=g.data_width, id_width=2)),
@@ -136,10 +135,8 @@ class DCacheCore(wiring.Component):
             "walk_command": In(walk_command),
             "walk_way": In(g.ways),
             "visited": Out(data.StructLayout({"addr": 32, "present": 1, "dirty": 1, "unsure": 1})),
-            "walk_row": In(row),
-            "walk_stained": Out(1),
-            "inject_row": In(row),
-            "inject_stained": Out(1),
+            "row": In(range(max(g.state_rows, 2))),
+            "stained": Out(1),
             "any_dirty": Out(1),
             "filling": Out(slots),
             "space": Out(range(entries + 1)),
@@ -327,8 +324,8 @@ class DCacheCore(wiring.Component):
                 prefetcher.slot_free.eq(fills.free_prefetch),
             ]
         m.d.comb += [
-            self.walk_stained.eq(self.state.of_row(self.state.stained, self.walk_row) | t.dirties),
-            self.inject_stained.eq(self.state.of_row(self.state.stained, self.inject_row)),
+            # A store that is not noted yet may be in any row.
+            self.stained.eq(self.state.of_row(self.state.stained, self.row) | t.dirties),
             self.space.eq(len(self.occupied) if through else wb.space),
             self.occupied.eq(wb.occupied),
             self.wb_done.eq(wb.done),

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import SocConfig
 from .native import AuxOp, AuxSignature, Geometry, add_flight
 from .onehot import lowest
+from .ring import Ring
 
 __all__ = ["EvictionInjector", "LineCommand"]
 
@@ -17,11 +18,14 @@ class EvictionInjector(wiring.Component):
 
     A coin is flipped every 2 * (``interval`` // 4) cycles, or every cycle if ``interval`` is below 4; heads begin a search. So
     the time from one search to the next is geometric with a mean of ``interval``, rounded down to a multiple of 4 (at least 2).
-    The search goes from a random set upward, over a row of sets without a dirty line in one cycle, and evicts a
-    dirty line of the first set that has one; without any in the array it ends. A search that is begun during another is lost.
+    The search goes on from a random set, row by row of sets, over a row without a dirty line in one cycle, and evicts a
+    dirty line of the first set that has one; without any in the array it ends. A search that is begun during another is lost,
+    and one is held up while ``held``.
 
-    Everything random comes from an LFSR (x^33 + x^13 + 1, never 0) that steps while enabled, so it depends on the seed and
-    on the cycles spent enabled only. ``reseed`` loads ``seed``, restarts the time and ends a search; it wins over a step.
+    Everything random comes from an LFSR (x^33 + x^13 + 1) that steps while enabled, so it depends on the seed and on the cycles
+    spent enabled only. The seed chooses the bits of the LFSR whose sum is the next random bit: that is the LFSR's sequence from
+    another place on for each seed, and the LFSR itself always begins at the same. ``reseed`` begins the sequence of ``seed``
+    anew, restarts the time and ends a search; it wins over a step.
 
     Parameters
     ----------
@@ -30,12 +34,13 @@ class EvictionInjector(wiring.Component):
     Members
     -------
     restart : the time to the next coin begins anew (``interval`` may have changed).
-    row, stained : a row of sets, and whether it holds a dirty line, in the same cycle. any_dirty : of all rows.
+    row, stained : a row of sets, and whether it holds a dirty line, in the same cycle, unless ``held``: somebody else is told
+        about a row of his own. any_dirty : of all rows.
     evicted : with ``aux.done``: a dirty line was found.
     """
 
-    # What a small seed lacks: ones all over the LFSR.
-    _SPREAD = 0x9E37_79B9
+    # Where the LFSR begins: ones all over it, so that any two seeds differ in their first bits.
+    _BEGIN = 0x1_9E37_79B9
 
     def __init__(self, *, config: SocConfig):
         g = self._g = Geometry(config)
@@ -48,6 +53,7 @@ class EvictionInjector(wiring.Component):
                 "reseed": In(1),
                 "row": Out(range(max(g.state_rows, 2))),
                 "stained": In(1),
+                "held": In(1),
                 "any_dirty": In(1),
                 "evicted": In(1),
                 "aux": Out(AuxSignature(g.line_bits)),
@@ -57,10 +63,12 @@ class EvictionInjector(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         g, aux = self._g, self.aux
-        lfsr = Signal(33, init=1 << 32 | 1 ^ self._SPREAD)
+        lfsr, coins = Signal(33, init=self._BEGIN), Signal(8)  # and its newest bits
         flight = add_flight(m, aux)
-        with m.If(self.enable | self.reseed):
-            m.d.sync += lfsr.eq(Mux(self.reseed, Cat(self.seed ^ self._SPREAD, 1), Cat(lfsr[32] ^ lfsr[19], lfsr)))
+        with m.If(self.enable):
+            m.d.sync += [lfsr.eq(Cat(lfsr[32] ^ lfsr[19], lfsr)), coins.eq(Cat((lfsr & Cat(self.seed, 1)).xor(), coins))]
+        with m.If(self.reseed):
+            m.d.sync += [lfsr.eq(lfsr.init), coins.eq(0)]
 
         # --- when: the time's lowest bit is not compared, so that 1, where it begins, is the end of the shortest interval
         time = Signal(15, init=1)
@@ -74,22 +82,30 @@ class EvictionInjector(wiring.Component):
         # --- where: between searches the set moves on at random
         searching, passes = Signal(), Signal()
         row_stained = Signal()  # in the cycle before: who asks must not depend on the search for a row
-        at = Signal(g.index_bits)
-        m.d.comb += passes.eq(searching & ~self.stained & ~flight.any())
-        m.d.sync += row_stained.eq(self.stained)
-        with m.If(Mux(searching, passes | (aux.done & ~self.evicted), self.enable & lfsr[11])):
-            m.d.sync += at.eq(Cat(at[: g.span_bits] | passes.replicate(g.span_bits), at[g.span_bits :]) + 1)
-        with m.If(self.enable & expires & lfsr[0]):
+        row, place = Ring(g.state_rows, name="row_at"), Ring(g.span, name="place")
+        moves = Signal()
+        m.d.comb += [
+            passes.eq(searching & ~self.stained & ~self.held & ~flight.any()),
+            moves.eq(Mux(searching, aux.done & ~self.evicted, self.enable & coins[-1])),
+        ]
+        m.d.sync += row_stained.eq(self.stained & ~self.held)
+        with m.If(moves):
+            m.d.sync += place.row.eq(place.following())
+        with m.If((moves & place.points(g.span - 1)) | passes):
+            m.d.sync += row.row.eq(row.following())
+        with m.If(self.enable & expires & coins[0]):
             m.d.sync += searching.eq(1)
         with m.If((searching & ((aux.done & self.evicted) | ~self.any_dirty)) | ~self.enable):
             m.d.sync += searching.eq(0)
         with m.If(self.reseed):
-            m.d.sync += [searching.eq(0), at.eq(0)]
+            m.d.sync += [searching.eq(0), row.row.eq(0)]
+        with m.If(passes | self.reseed):
+            m.d.sync += place.row.eq(0)
         m.d.comb += [
             aux.valid.eq(searching & self.enable & row_stained & ~flight.any()),
             aux.op.eq(AuxOp.EVICT_SET),
-            aux.line.eq(at),
-            self.row.eq(at[g.span_bits :]),
+            aux.line.eq(Cat(place.row, row.row)),
+            self.row.eq(row.row),
         ]
         return m
 

@@ -35,7 +35,7 @@ class MaintenanceWalker(wiring.Component):
     maint : the command. aux, way : use of the pipeline; ``way`` (one-hot) goes with ``WALK_WAY``.
     op, all, first, last, dirty_only : of the command in progress, for the pipeline (``first``, ``last`` are line
         numbers; ``dirty_only``: only dirty lines matter).
-    row, stained : a row of sets, and whether it holds a dirty line. any_dirty : of all rows.
+    row, stained : a row of sets, and while ``looks`` whether it holds a dirty line. any_dirty : of all rows.
     visited : the pipeline's report in the cycle of ``done`` or ``retry``: ``addr present dirty``, and with parity
         ``unsure``: it met a bad tag and did nothing.
     space, occupied, wb_done : of the write-back buffer; what a visit pushes is in ``occupied`` one cycle after its ``done``.
@@ -66,6 +66,7 @@ class MaintenanceWalker(wiring.Component):
                 "last": Out(g.line_bits, init=g.window_lines - 1),
                 "way": Out(g.ways),
                 "row": Out(range(max(g.state_rows, 2))),
+                "looks": Out(1),
                 "stained": In(1),
                 "any_dirty": In(1),
                 "visited": In(data.StructLayout({"addr": 32, "present": 1, "dirty": 1, "unsure": 1})),
@@ -107,6 +108,7 @@ class MaintenanceWalker(wiring.Component):
         unaligned = Cat(at[: g.span_bits] | skip.replicate(g.span_bits), at[g.span_bits :])  # a row's last set is passed as one
         m.d.comb += [
             self.row.eq(at[g.span_bits : g.index_bits]),
+            self.looks.eq(state.as_value()[1]),  # PLACES, and FLASH
             self.way.eq(1 << at[g.index_bits : place_bits]),
             again.eq(aux.retry & ~stale[-1]),
             # Lookups under way would have to be counted by rows when one is refused: there are none when a row is passed.
