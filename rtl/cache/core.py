@@ -86,6 +86,7 @@ class DCacheCore(wiring.Component):
     cpu : native port. m_axi, m_axil : memory and registers.
     walk, command, inject : pipeline use by the maintenance walker, ``inject_cmd`` and the injector, in this priority.
     walk_command, walk_way, visited : the walker's command, the way of a ``WALK_WAY``, and what its visits find.
+    check, check_covered : is the line in the command's range, in the same cycle; meanwhile its lookups are refused.
     row, stained : may a row of sets hold a dirty line, in the same cycle.
     any_dirty : a line of the array is dirty. filling : per slot, a fill is in flight.
     space, occupied, wb_done : write-back buffer, or store queue, whose ``space`` never lacks (``wb_done.line`` only with
@@ -134,6 +135,8 @@ class DCacheCore(wiring.Component):
             "inject": In(aux),
             "walk_command": In(walk_command),
             "walk_way": In(g.ways),
+            "check": In(data.StructLayout({"valid": 1, "line": g.line_bits})),
+            "check_covered": Out(1),
             "visited": Out(data.StructLayout({"addr": 32, "present": 1, "dirty": 1, "unsure": 1})),
             "row": In(range(max(g.state_rows, 2))),
             "stained": Out(1),

@@ -112,6 +112,8 @@ class DCache(wiring.Component):
             core.walk_command.last.eq(walker.last),
             core.walk_way.eq(walker.way),
             core.row.eq(Mux(walker.looks, walker.row, injector.row)),
+            core.check.eq(walker.check),
+            walker.check_covered.eq(core.check_covered),
             walker.visited.eq(core.visited),
             walker.stained.eq(core.stained),
             walker.any_dirty.eq(core.any_dirty),

@@ -151,13 +151,13 @@ def hand_over(
     evicts = is_op(p.op, AuxOp.EVICT_LINE, AuxOp.EVICT_SET)
     named = is_op(p.op, AuxOp.EVICT_LINE, AuxOp.CLEAN_LINE)
     refused, found, chosen = Signal(name="refused"), Signal(g.ways, name="found_ways"), Signal(g.ways, name="chosen_ways")
-    walk_line, covered = Signal(g.line_bits), Signal(name="covered")
+    compared, covered = Signal(g.line_bits, name="compared"), Signal(name="covered")
     acts, misses, drops = Signal(name="acts"), Signal(name="misses"), Signal(name="drops")
     old_stores = p.from_old & p.old_stores  # write-through: without its line it is performed all the same
     moves = is_op(p.op, AuxOp.INSTALL, AuxOp.SNOOP_READ, AuxOp.SNOOP_WRITE)
     m.d.comb += [
         drops.eq((walking & walk.op[1]) | evicts),
-        refused.eq(f.killed | f.blocked),
+        refused.eq(f.killed | f.blocked | (walking & core.check.valid)),
         acts.eq(
             ~refused
             & ~f.unsure
@@ -179,8 +179,9 @@ def hand_over(
             & ~f.set_unread.any()
         ),
         chosen.eq(f.hits),
-        walk_line.eq(Cat(p.index, pick(p.way, u.arrays.tags))),
-        covered.eq(((walk_line >= walk.first) & (walk_line <= walk.last)) | (p.op != AuxOp.WALK_WAY)),
+        compared.eq(Mux(core.check.valid, core.check.line, Cat(p.index, pick(p.way, u.arrays.tags)))),
+        core.check_covered.eq((compared >= walk.first) & (compared <= walk.last)),
+        covered.eq(core.check_covered | (p.op != AuxOp.WALK_WAY)),
         found.eq(chosen & f.valid & (covered & ~f.unsure).replicate(g.ways)),
     ]
     with m.If(p.op == AuxOp.WALK_WAY):

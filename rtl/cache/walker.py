@@ -35,6 +35,8 @@ class MaintenanceWalker(wiring.Component):
     maint : the command. aux, way : use of the pipeline; ``way`` (one-hot) goes with ``WALK_WAY``.
     op, all, first, last, dirty_only : of the command in progress, for the pipeline (``first``, ``last`` are line
         numbers; ``dirty_only``: only dirty lines matter).
+    check, check_covered : a line, and is it in the command's range, in the same cycle; meanwhile the pipeline refuses
+        lookups of the command.
     row, stained : a row of sets, and while ``looks`` whether it holds a dirty line. any_dirty : of all rows.
     visited : the pipeline's report in the cycle of ``done`` or ``retry``: ``addr present dirty``, and with parity
         ``unsure``: it met a bad tag and did nothing.
@@ -65,6 +67,8 @@ class MaintenanceWalker(wiring.Component):
                 "first": Out(g.line_bits),
                 "last": Out(g.line_bits, init=g.window_lines - 1),
                 "way": Out(g.ways),
+                "check": Out(data.StructLayout({"valid": 1, "line": g.line_bits})),
+                "check_covered": In(1),
                 "row": Out(range(max(g.state_rows, 2))),
                 "looks": Out(1),
                 "stained": In(1),
@@ -176,20 +180,20 @@ class MaintenanceWalker(wiring.Component):
         awaited, left = Signal(len(self.occupied)), Signal(len(self.occupied))
         draining = Signal()  # awaited is valid
         finished = Signal()
-        failed, failed_line = Signal(), Signal(g.line_bits)  # of the cycle before, so that the comparison is not in B's path
         error = Signal()
         m.d.comb += [
             left.eq(Mux(draining, awaited, self.occupied) & ~Mux(self.wb_done.valid, self.wb_done.index, 0)),
             finished.eq((state == State.DRAIN) & ((left == 0) | Mux(self._unification, cleans, 0)) & ~wb_failed),
             maint.done.eq(finished),
-            maint.error.eq(error | (failed & (failed_line >= self.first) & (failed_line <= self.last))),
+            maint.error.eq(error | (self.check.valid & self.check_covered)),
             maint.aborted.eq(maint.abort),
         ]
         m.d.sync += [
             awaited.eq(left),
             draining.eq(state == State.DRAIN),
-            failed.eq(~idle & wb_failed),
-            failed_line.eq(self.wb_done.line),
+            # One cycle later, so that the comparison is not in B's path.
+            self.check.valid.eq(~idle & wb_failed),
+            self.check.line.eq(self.wb_done.line),
             error.eq((maint.error | (flight[-1] & self.visited.unsure)) & ~idle),
         ]
         with m.If(finished):
