@@ -30,8 +30,8 @@ class WriteBackBuffer(wiring.Component):
     follow each other without a gap, also from line to line. An entry is occupied until memory has answered. No two entries
     are of one set: the owner asks :meth:`match_set` before a push.
 
-    An uncached write waits until all lines that were pushed have been sent; from its ``valid`` to its ``ready`` there is no
-    ``space`` for others. Its AW and W are valid one cycle after ``ready``.
+    An uncached write waits until all lines that were pushed have been sent, and without snoops one cycle longer; from its
+    ``valid`` to its ``ready`` there is no ``space`` for others. Its AW and W are valid one cycle after ``ready``.
 
     Members
     -------
@@ -158,13 +158,11 @@ class WriteBackBuffer(wiring.Component):
         else:
             m.submodules.words = words = WordQueue(config=self._config)
             m.d.comb += words.put.eq(storing | direct_turn)
-        words_data = self.read_data
-        all_out = Signal(init=1)  # in the cycle before, all lines had been sent
-        m.d.sync += all_out.eq(~unsent[0])
+        words_data, kept_valid = self.read_data, Const(1)
         if not self._coherent:
             # A register that is 0 while words of lines come, so that it takes no choice between them.
-            kept = Signal(g.data_width, reset_less=True)
-            m.d.sync += kept.eq(self.direct.payload.data)
+            kept, kept_valid = Signal(g.data_width, reset_less=True), Signal(init=1)
+            m.d.sync += [kept.eq(self.direct.payload.data), kept_valid.eq(~unsent[0])]
             with m.If(unsent[0]):
                 m.d.sync += kept.eq(0)
             words_data = words_data | kept
@@ -183,7 +181,7 @@ class WriteBackBuffer(wiring.Component):
             line.addr.eq(Mux(failing, b_at.row, aw_at.row)),
             aw_free.eq(~self.aw.valid | self.aw.ready),
             aw_line.eq((unsent & ~shown).any() & aw_free & ~failing),
-            direct_turn.eq(self.direct.valid & ~unsent[0] & all_out & aw_free),
+            direct_turn.eq(self.direct.valid & ~unsent[0] & kept_valid & aw_free),
             self.direct.ready.eq(direct_turn),
             aw.addr.eq(Cat(low, middle, high)),
             aw.id.eq(Mux(direct_aw, _DIRECT_ID, _WRITEBACK_ID)),
