@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What coherency adds to the D-cache: the snoop port, and the invalidation of I-cache lines that the CPU stores to."""
 
-from amaranth import Module, Signal
-from amaranth.lib import wiring
+from amaranth import Module, Signal, Value
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import SocConfig
 from ..probe import Cause
 from .native import AuxOp, AuxSignature, Geometry, add_flight
-from .ports import InvalidateSignature, SnoopOp, SnoopSignature
+from .ports import BLOCKED_LINES, InvalidateSignature, SnoopOp, SnoopSignature
+from .ring import Ring
 
 __all__ = ["SnoopPort", "StoreInvalidator"]
 
@@ -16,13 +17,14 @@ __all__ = ["SnoopPort", "StoreInvalidator"]
 class SnoopPort(wiring.Component):
     """Turns snoop requests into pipeline operations; one at a time, response one cycle after the operation.
 
-    A write blocks its line from its lookup on until ``release``; a second write waits for that, reads do not. Addresses
-    outside the memory window are answered "not dirty" without a lookup.
+    A write blocks its line from its lookup on until its ``release``; with :data:`~rtl.cache.ports.BLOCKED_LINES` of them a
+    further write waits for one, reads do not. Addresses outside the memory window are answered "not dirty" without a lookup;
+    a write there is released like any other.
 
     Members
     -------
     dirty, data : the pipeline's result, sampled with ``aux.done``.
-    blocked, blocked_line : the line of a write that has not been released.
+    blocked, blocked_sets : which places hold a write that has not been released, and the sets of their lines.
     """
 
     def __init__(self, *, config: SocConfig):
@@ -33,24 +35,29 @@ class SnoopPort(wiring.Component):
                 "aux": Out(AuxSignature(g.line_bits)),
                 "dirty": In(1),
                 "data": In(g.line_bytes * 8),
-                "blocked": Out(1),
-                "blocked_line": Out(g.line_bits),
+                "blocked": Out(BLOCKED_LINES),
+                "blocked_sets": Out(data.ArrayLayout(g.index_bits, BLOCKED_LINES)),
             }
         )
+
+    def blocks(self, index: Value) -> list[Value]:
+        """Per place: does it refuse operations on the set ``index``?"""
+        return [self.blocked[n] & (self.blocked_sets[n] == index) for n in range(BLOCKED_LINES)]
 
     def elaborate(self, platform):
         m = Module()
         g, aux = self._g, self.aux
         req, rsp = self.snoop.req, self.snoop.rsp
-        write, window, ready = Signal(), Signal(), Signal()
+        write, window, ready, may = Signal(), Signal(), Signal(), Signal()
         flight = add_flight(m, aux)
         m.d.comb += [
             write.eq(req.payload.op == SnoopOp.WRITE),
             window.eq(g.in_window(req.payload.addr)),
             ready.eq(req.valid & ~rsp.valid),
             aux.line.eq(g.line_of(req.payload.addr)),
-            aux.valid.eq(ready & window & ~flight.any() & ~(write & self.blocked)),
-            req.ready.eq(aux.done | (ready & ~window)),
+            may.eq(ready & ~(write & self.blocked.all())),
+            aux.valid.eq(may & window & ~flight.any()),
+            req.ready.eq(aux.done | (may & ~window)),
         ]
         with m.If(write):
             m.d.comb += aux.op.eq(AuxOp.SNOOP_WRITE)
@@ -60,10 +67,15 @@ class SnoopPort(wiring.Component):
             m.d.sync += rsp.valid.eq(0)
         with m.If(req.ready):
             m.d.sync += [rsp.valid.eq(1), rsp.payload.dirty.eq(window & self.dirty), rsp.payload.data.eq(self.data)]
+        put_at, get_at = Ring(BLOCKED_LINES, name="put_at"), Ring(BLOCKED_LINES, name="get_at")
         with m.If(self.snoop.release):
-            m.d.sync += self.blocked.eq(0)
-        with m.If(aux.done & write):
-            m.d.sync += [self.blocked.eq(1), self.blocked_line.eq(aux.line)]
+            m.d.sync += [self.blocked.bit_select(get_at.row, 1).eq(0), get_at.row.eq(get_at.following())]
+        with m.If(req.ready & write):
+            m.d.sync += [
+                self.blocked.bit_select(put_at.row, 1).eq(1),
+                self.blocked_sets[put_at.row].eq(g.set_of(aux.line)),
+                put_at.row.eq(put_at.following()),
+            ]
         return m
 
 

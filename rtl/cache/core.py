@@ -231,8 +231,7 @@ class DCacheCore(wiring.Component):
         f = add_lookup(
             m,
             u,
-            blocked=snooping.blocked if coherent else Const(0),
-            blocked_line=snooping.blocked_line if coherent else Const(0, g.line_bits),
+            blocked=snooping.blocks(p.index) if coherent else [],
         )
         h = add_head(m, u, snoop_writes=snoop_writes)
         lone = Signal()  # an access of the queue waits for no fill

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The D-cache's second stage: what the lookup of a line finds, and what of it the third stage gets."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,8 +74,8 @@ def is_op(op: Value, *ops: AuxOp) -> Value:
     return Cat(op == one for one in ops).any()
 
 
-def add_lookup(m: Module, u: Units, *, blocked: Value, blocked_line: Value) -> Found:
-    """Compares the line in the second stage with everything that may hold it. ``blocked``: ``blocked_line``'s set is refused."""
+def add_lookup(m: Module, u: Units, *, blocked: Sequence[Value]) -> Found:
+    """Compares the line in the second stage with everything that may hold it. ``blocked``: any of them refuses it."""
     g, p, third = u.g, u.p, u.p.third
     slots, entries = [u.fills.slots[n] for n in range(u.fills.count)], u.config.dcache.write_entries
     f = Found(g, u.fills.count, entries)
@@ -99,7 +100,7 @@ def add_lookup(m: Module, u: Units, *, blocked: Value, blocked_line: Value) -> F
         f.word_stored.eq(f.set_stored & (third.word == p.word)),
         f.killed.eq((same_index & third.slow) | (third.op == AuxOp.FLASH) | (stale & ~joins)),
         f.moved.eq((same_index & third.moves) | (third.op == AuxOp.FLASH) | (stale_moves & ~joins)),
-        f.blocked.eq(blocked & (g.set_of(blocked_line) == p.index)),
+        f.blocked.eq(Cat(blocked).any()),
         f.valid.eq(valid),
         # The dirty bit of a store is written one cycle after its bytes.
         f.dirty.eq(dirty | just_dirty | Mux(same_index & third.dirties, third.hits, 0)),

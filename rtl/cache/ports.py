@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..probe import Cause
 
-__all__ = ["DCacheMaintSignature", "InvalidateSignature", "MaintOp", "MaintScope", "SnoopOp", "SnoopSignature"]
+__all__ = ["BLOCKED_LINES", "DCacheMaintSignature", "InvalidateSignature", "MaintOp", "MaintScope", "SnoopOp", "SnoopSignature"]
 
 
 class MaintOp(enum.IntEnum, shape=2):
@@ -33,14 +33,19 @@ class SnoopOp(enum.Enum, shape=1):
     WRITE = 1
 
 
+#: Lines that snooped writes block at a time: enough for the answers of memory to overlap.
+BLOCKED_LINES = 4
+
+
 class SnoopSignature(wiring.Signature):
     """Lookup of the D-cache by others, seen from the requester.
 
     ``req``: ``op addr data strb`` (one line; ``data``/``strb`` only for WRITE). ``rsp`` (one per request, in order): ``dirty``
     (READ: ``data`` is the line, newer than memory; WRITE: the bytes were merged into a dirty line) and ``data``.
     The lookup covers the array, the write-back buffer and fills in flight. After a WRITE the line is blocked for the CPU, fills
-    and evictions until ``release`` is high for one cycle (memory has answered); one line is blocked at a time. A response
-    never depends on a bus grant that the requester holds.
+    and evictions until ``release`` is high for one cycle (memory has answered). Up to :data:`BLOCKED_LINES` WRITEs are
+    unreleased at a time; each ``release`` is for the oldest one. The requester sees to it that the CPU has its turn: it does not
+    write to one set for ever without a pause. A response never depends on a bus grant that the requester holds.
 
     Parameters
     ----------

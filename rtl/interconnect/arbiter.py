@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Fair choice among requesters, and the arbiters of the caches' snoop and invalidation ports."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..axi.buffer import ShiftQueue
-from ..cache.ports import InvalidateSignature, SnoopOp, SnoopSignature
+from ..cache.ports import BLOCKED_LINES, InvalidateSignature, SnoopOp, SnoopSignature
 
 __all__ = ["InvalidateArbiter", "RoundRobin", "SnoopArbiter"]
 
@@ -65,9 +65,10 @@ class RoundRobin(wiring.Component):
 class SnoopArbiter(wiring.Component):
     """Several requesters at the one snoop port of the D-cache, round robin; adds no cycle.
 
-    From the acceptance of a WRITE until its requester's ``release`` no other WRITE passes (a requester's next one neither);
-    READs do. Responses go back in the order of the requests; a requester must always be able to take the responses it is
-    owed, or it holds up the others. At most 4 responses are owed at a time.
+    From the acceptance of a WRITE until its requester's ``release`` no other requester's WRITE passes, so that releases come in
+    the order of the WRITEs; the requester's own next ones do, up to :data:`~rtl.cache.ports.BLOCKED_LINES`, unless another
+    has one waiting. READs pass. Responses go back in the order of the requests; a requester must always be able to take the
+    responses it is owed, or it holds up the others. At most 4 responses are owed at a time.
 
     Parameters
     ----------
@@ -96,13 +97,14 @@ class SnoopArbiter(wiring.Component):
         m.submodules.arbiter = arbiter = RoundRobin(self._count)
         m.submodules.owed = owed = ShiftQueue(data.StructLayout({"requester": len(arbiter.grant)}), depth=4)
 
-        locked = Signal()  # a WRITE was accepted and not yet released
-        owner = Signal(range(self._count))
-        taken = Signal()
+        unreleased = Signal(range(BLOCKED_LINES + 1))  # WRITEs that were accepted and not yet released
+        owner = Signal(self._count)
+        yields = Signal()  # another requester wants to write: the owner's writes come to an end
+        taken, write_taken = Signal(), Signal()
+        writes, may_write = Signal(self._count), Signal(self._count)
         m.d.comb += [
-            arbiter.request.eq(
-                Cat(s.req.valid & owed.i.ready & ((s.req.payload.op == SnoopOp.READ) | ~locked) for s in requesters)
-            ),
+            writes.eq(Cat(s.req.valid & (s.req.payload.op == SnoopOp.WRITE) for s in requesters)),
+            arbiter.request.eq(Cat(s.req.valid & owed.i.ready for s in requesters) & (~writes | may_write)),
             arbiter.done.eq(port.req.ready),
             port.req.valid.eq(arbiter.request.any()),
             taken.eq(port.req.valid & port.req.ready),
@@ -116,12 +118,18 @@ class SnoopArbiter(wiring.Component):
             m.d.comb += s.rsp.payload.eq(port.rsp.payload)
             with m.If(owed.o.valid & (owed.o.payload.requester == n)):
                 m.d.comb += [s.rsp.valid.eq(port.rsp.valid), port.rsp.ready.eq(s.rsp.ready)]
-            with m.If(locked & (owner == n)):
+            with m.If((unreleased != 0) & owner[n]):
                 m.d.comb += port.release.eq(s.release)
-        with m.If(taken & (port.req.payload.op == SnoopOp.WRITE)):
-            m.d.sync += [locked.eq(1), owner.eq(arbiter.grant)]
-        with m.Elif(port.release):
-            m.d.sync += locked.eq(0)
+        with m.If(unreleased == 0):
+            m.d.comb += may_write.eq(-1)
+        with m.Elif((unreleased != BLOCKED_LINES) & ~yields):
+            m.d.comb += may_write.eq(owner)
+        with m.If(~port.req.valid | port.req.ready):  # what is offered stays
+            m.d.sync += yields.eq((writes & ~Mux(write_taken, 1 << arbiter.grant, owner)).any())
+        m.d.comb += write_taken.eq(taken & (port.req.payload.op == SnoopOp.WRITE))
+        m.d.sync += unreleased.eq(unreleased + write_taken - port.release)
+        with m.If(write_taken):
+            m.d.sync += owner.eq(1 << arbiter.grant)
         return m
 
 

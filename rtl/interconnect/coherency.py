@@ -9,17 +9,21 @@ Hazards, and how each is resolved:
   and before the manager gets its response; a fill that is in flight then is not installed.
 * *A snoop waits for the bus and the bus for the snoop.* A write's beats are all here before its line is looked up, its
   address goes out after the answer, so no grant is held in between; the answer to a read's lookup always finds a free place.
-* *Two lines blocked at a time.* The arbiter lets the next WRITE pass only after the release of the last one; READs may overtake.
+* *Several lines blocked at a time.* Their writes go to memory in the order of the lookups, and are answered and released in
+  it: they have one ID (a write with another one waits for all releases before it), and only one requester has any (the arbiter).
+* *Writes to one set without a pause.* What is in a blocked set is looked up after its release, so that the CPU comes between;
+  but the next words of the line that was looked up last follow at once (the chunks of a DMA engine).
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..axi.buffer import ShiftQueue
 from ..axi.burst import next_address
 from ..axi.bus import AXI4Signature, Burst, Resp
-from ..cache.ports import InvalidateSignature, SnoopOp, SnoopSignature
+from ..cache.ports import BLOCKED_LINES, InvalidateSignature, SnoopOp, SnoopSignature
+from ..cache.ring import Ring
 from ..config import SocConfig
 from ..probe import Cause
 from .arbiter import InvalidateArbiter, SnoopArbiter
@@ -168,29 +172,26 @@ class _ReadSide(wiring.Component):
         return m
 
 
-class _WriteState(enum.Enum, shape=3):
-    """Where the line of a write is on its way."""
+class _WriteState(enum.Enum, shape=2):
+    """The lookup of a write's line."""
 
     IDLE = 0
-    SNOOP = 1  # the lookup is offered
+    SNOOP = 1  # offered
     ANSWER = 2
-    WRITE = 3  # address and data go to memory
-    RESPONSE = 4
-    INVALIDATE = 5  # the I-cache drops its copy; then the line is released
+    KEEP = 3  # answered; the line before is still on its way to memory
 
 
 class _WriteSide(wiring.Component):
-    """Writes, line by line: collect, look up and merge, write, invalidate, release. See :class:`SnoopBridge`."""
+    """Writes, line by line: collect, look up, write; after memory's answer invalidate, release. See :class:`SnoopBridge`."""
 
-    def __init__(self, axi: AXI4Signature, line_bytes: int, port: int):
-        self._axi, self._line_bytes, self._port = axi, line_bytes, port
+    def __init__(self, axi: AXI4Signature, line_bytes: int, sets: int, port: int):
+        self._axi, self._line_bytes, self._sets, self._port = axi, line_bytes, sets, port
         super().__init__(
             {
                 "s_axi": In(axi),
                 "m_axi": Out(axi),
                 "snoop": Out(SnoopSignature(line_bytes)),
                 "i_inv": Out(InvalidateSignature()),
-                "state": Out(_WriteState),
             }
         )
 
@@ -255,75 +256,113 @@ class _WriteSide(wiring.Component):
                                 gathered.strb[n][lane].eq(1),
                             ]
 
-        # --- carry it out
-        now = Signal(layout)
-        state = self.state
-        sent = Signal()  # the address is out
-        index = Signal(range(words))
-        all_sent = Signal()  # and so is the data
-        worst = Signal(Resp)  # of the burst's earlier segments
-        resp = Signal(Resp)
-        b = self.s_axi.b
-        b_free = Signal()
-        address = Cat(Const(0, line_bits), now.line)
+        # --- look it up
+        now, writing = Signal(layout), Signal(layout)
+        state = Signal(_WriteState)
+        writes, written, leaves = Signal(), Signal(), Signal()  # `writing` is on its way, and through; `now` becomes it
+        # Segments that memory has not answered, or whose lines are not released yet.
+        owed_layout = data.StructLayout({"id": axi.id_width, "line": axi.addr_width - line_bits, "final": 1})
+        m.submodules.owed = owed = ShiftQueue(owed_layout, depth=BLOCKED_LINES)
+        last_id = Signal(axi.id_width)
+        # Their sets, by their turn; the oldest one goes first.
+        put_at, get_at = Ring(BLOCKED_LINES, name="put_at"), Ring(BLOCKED_LINES, name="get_at")
+        held = Signal(BLOCKED_LINES)
+        sets = [Signal(range(self._sets), name=f"held_set_{n}") for n in range(BLOCKED_LINES)]
+        now_set = now.line[: len(sets[0])]
+        last_line, last_high = Signal(len(now.line)), Signal(len(now.high))
+        may, goes_on, set_held = Signal(), Signal(), Signal()
         m.d.comb += [
-            take.eq(full & (state == _WriteState.IDLE)),
-            b_free.eq(~b.valid | b.ready),
+            leaves.eq(
+                (((state == _WriteState.ANSWER) & self.snoop.rsp.valid) | (state == _WriteState.KEEP)) & (~writes | written)
+            ),
+            take.eq(full & ((state == _WriteState.IDLE) | leaves)),
+            goes_on.eq((last_line == now.line) & (now.low > last_high)),
+            set_held.eq(Cat(held[n] & (sets[n] == now_set) for n in range(BLOCKED_LINES)).any()),
+            may.eq(owed.i.ready & (~owed.o.valid | (last_id == now.id)) & (~set_held | goes_on)),
+            owed.i.payload.id.eq(now.id),
+            owed.i.payload.line.eq(now.line),
+            owed.i.payload.final.eq(now.final),
             self.snoop.req.payload.op.eq(SnoopOp.WRITE),
-            self.snoop.req.payload.addr.eq(address),
+            self.snoop.req.payload.addr.eq(Cat(Const(0, line_bits), now.line)),
             self.snoop.req.payload.data.eq(now.data),
             self.snoop.req.payload.strb.eq(now.strb),
             self.snoop.req.payload.source.eq(self._port << 2 | now.id),
-            self.i_inv.req.payload.addr.eq(address),
+            self.snoop.req.valid.eq((state == _WriteState.SNOOP) & may),
+            self.snoop.rsp.ready.eq(state == _WriteState.ANSWER),
+            owed.i.valid.eq(self.snoop.req.valid & self.snoop.req.ready),
+        ]
+        with m.If(owed.i.valid):
+            m.d.sync += [
+                state.eq(_WriteState.ANSWER),
+                last_id.eq(now.id),
+                last_line.eq(now.line),
+                last_high.eq(now.high),
+                held.bit_select(put_at.row, 1).eq(1),
+                Array(sets)[put_at.row].eq(now_set),
+                put_at.row.eq(put_at.following()),
+            ]
+        with m.If((state == _WriteState.ANSWER) & self.snoop.rsp.valid):
+            m.d.sync += state.eq(_WriteState.KEEP)
+        with m.If(leaves):
+            m.d.sync += state.eq(_WriteState.IDLE)
+        with m.If(take):
+            m.d.sync += [now.eq(gathered), state.eq(_WriteState.SNOOP)]
+
+        # --- write it
+        aw, out = self.m_axi.aw, self.m_axi.w
+        sent, all_sent = Signal(), Signal()  # the address is out; and so is the data
+        index = Signal(range(words))
+        m.d.comb += [
+            aw.valid.eq(writes & ~sent),
+            aw.payload.id.eq(writing.id),
+            aw.payload.addr.eq(Cat(Const(0, beat_bits), writing.low, writing.line)),
+            aw.payload.len.eq((writing.high - writing.low)[: len(writing.high)]),
+            aw.payload.size.eq(beat_bits),
+            aw.payload.burst.eq(Burst.INCR),
+            aw.payload.cache.eq(writing.cache),
+            out.valid.eq(writes & ~all_sent),
+            out.payload.data.eq(writing.data[index]),
+            out.payload.strb.eq(writing.strb[index]),
+            out.payload.last.eq(index == writing.high),
+            written.eq((sent | aw.ready) & (all_sent | (out.ready & out.payload.last))),
+        ]
+        with m.If(aw.ready):
+            m.d.sync += sent.eq(1)
+        with m.If(out.ready & ~all_sent):
+            m.d.sync += [index.eq(index + 1), all_sent.eq(out.payload.last)]
+        with m.If(written):
+            m.d.sync += writes.eq(0)
+        with m.If(leaves):
+            m.d.sync += [writes.eq(1), writing.eq(now), sent.eq(0), all_sent.eq(0), index.eq(now.low)]
+
+        # --- memory has answered: the I-cache drops the oldest line, the D-cache's is released, the manager hears of the burst
+        answered = Signal()
+        worst, resp = Signal(Resp), Signal(Resp)  # of the burst's earlier segments; and of this one
+        oldest, b, b_free = owed.o.payload, self.s_axi.b, Signal()
+        m.d.comb += [
+            b_free.eq(~b.valid | b.ready),
+            self.m_axi.b.ready.eq(~answered),
+            self.i_inv.req.valid.eq(answered & (~oldest.final | b_free)),
+            self.i_inv.req.payload.addr.eq(Cat(Const(0, line_bits), oldest.line)),
             self.i_inv.req.payload.cause.eq(Cause.SNOOP),
-            self.m_axi.aw.payload.id.eq(now.id),
-            self.m_axi.aw.payload.addr.eq(Cat(Const(0, beat_bits), now.low, now.line)),
-            self.m_axi.aw.payload.len.eq((now.high - now.low)[: len(now.high)]),
-            self.m_axi.aw.payload.size.eq(beat_bits),
-            self.m_axi.aw.payload.burst.eq(Burst.INCR),
-            self.m_axi.aw.payload.cache.eq(now.cache),
-            self.m_axi.w.payload.data.eq(now.data[index]),
-            self.m_axi.w.payload.strb.eq(now.strb[index]),
-            self.m_axi.w.payload.last.eq(index == now.high),
+            self.snoop.release.eq(self.i_inv.req.valid & self.i_inv.req.ready),
+            owed.o.ready.eq(self.snoop.release),
         ]
         with m.If(b.ready):
             m.d.sync += b.valid.eq(0)
-        with m.Switch(state):
-            with m.Case(_WriteState.IDLE):
-                with m.If(full):
-                    m.d.sync += [now.eq(gathered), state.eq(_WriteState.SNOOP)]
-            with m.Case(_WriteState.SNOOP):
-                m.d.comb += self.snoop.req.valid.eq(1)
-                with m.If(self.snoop.req.ready):
-                    m.d.sync += state.eq(_WriteState.ANSWER)
-            with m.Case(_WriteState.ANSWER):
-                m.d.comb += self.snoop.rsp.ready.eq(1)
-                with m.If(self.snoop.rsp.valid):
-                    m.d.sync += [state.eq(_WriteState.WRITE), sent.eq(0), all_sent.eq(0), index.eq(now.low)]
-            with m.Case(_WriteState.WRITE):
-                aw, out = self.m_axi.aw, self.m_axi.w
-                m.d.comb += [aw.valid.eq(~sent), out.valid.eq(~all_sent)]
-                with m.If(aw.ready):
-                    m.d.sync += sent.eq(1)
-                with m.If(out.ready & ~all_sent):
-                    m.d.sync += [index.eq(index + 1), all_sent.eq(out.payload.last)]
-                with m.If((sent | aw.ready) & (all_sent | (out.ready & out.payload.last))):
-                    m.d.sync += state.eq(_WriteState.RESPONSE)
-            with m.Case(_WriteState.RESPONSE):
-                m.d.comb += self.m_axi.b.ready.eq(1)
-                with m.If(self.m_axi.b.valid):
-                    m.d.sync += [state.eq(_WriteState.INVALIDATE), resp.eq(self.m_axi.b.payload.resp)]
-                    with m.If(worst.as_value() > self.m_axi.b.payload.resp.as_value()):
-                        m.d.sync += resp.eq(worst)
-            with m.Case(_WriteState.INVALIDATE):
-                m.d.comb += self.i_inv.req.valid.eq(~now.final | b_free)
-                with m.If(self.i_inv.req.valid & self.i_inv.req.ready):
-                    m.d.comb += self.snoop.release.eq(1)
-                    m.d.sync += state.eq(_WriteState.IDLE)
-                    with m.If(now.final):
-                        m.d.sync += [b.valid.eq(1), b.payload.id.eq(now.id), b.payload.resp.eq(resp), worst.eq(Resp.OKAY)]
-                    with m.Else():
-                        m.d.sync += worst.eq(resp)
+        with m.If(~answered & self.m_axi.b.valid):
+            m.d.sync += [answered.eq(1), resp.eq(self.m_axi.b.payload.resp)]
+            with m.If(worst.as_value() > self.m_axi.b.payload.resp.as_value()):
+                m.d.sync += resp.eq(worst)
+        with m.If(self.snoop.release):
+            m.d.sync += [
+                answered.eq(0),
+                held.bit_select(get_at.row, 1).eq(0),
+                get_at.row.eq(get_at.following()),
+                worst.eq(Mux(oldest.final, Resp.OKAY, resp)),
+            ]
+            with m.If(oldest.final):
+                m.d.sync += [b.valid.eq(1), b.payload.id.eq(oldest.id), b.payload.resp.eq(resp)]
         return m
 
 
@@ -340,7 +379,9 @@ class SnoopBridge(wiring.Component):
     Writes: all beats of the segment are collected; the lookup (WRITE) hands them to the cache; then they go to memory, as full
     words with strobes from the first to the last word that was touched; when memory has answered, the I-cache drops the line,
     and in the same cycle the D-cache's line is released and, after the last segment, the response is ready for the manager.
-    One segment at a time; the next one is collected meanwhile.
+    Memory's answers overlap: up to :data:`~rtl.cache.ports.BLOCKED_LINES` segments of one ID are between lookup and release, of
+    different sets or ascending in one line. So a segment of *w* words takes the bridge as long as collecting it, as its lookup
+    (*1 + s* cycles) or as its words (*w*), whichever is longest.
 
     Errors: a read beat keeps the response it got downstream, a write the worst of its segments' (DECERR over SLVERR over
     OKAY). All responses come in the order of the addresses, whatever their IDs.
@@ -368,7 +409,7 @@ class SnoopBridge(wiring.Component):
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= high:
                 raise ValueError(f"Snoop bridge {name} must be an integer from 0 to {high}, not {value!r}")
         self._port, self._write = port, write
-        self._line_bytes = config.dcache.line_bytes
+        self._line_bytes, self._sets = config.dcache.line_bytes, config.dcache.sets
         self._axi = AXI4Signature(data_width=config.data_width, id_width=id_width)
         members = {"s_axi": In(self._axi), "m_axi": Out(self._axi), "snoop": Out(SnoopSignature(self._line_bytes))}
         if write:
@@ -387,7 +428,7 @@ class SnoopBridge(wiring.Component):
                 source, sink = (down, up) if name == "b" else (up, down)
                 m.d.comb += [sink.valid.eq(source.valid), sink.payload.eq(source.payload), source.ready.eq(sink.ready)]
             return m
-        m.submodules.writes = writes = _WriteSide(self._axi, self._line_bytes, self._port)
+        m.submodules.writes = writes = _WriteSide(self._axi, self._line_bytes, self._sets, self._port)
         for name in ("aw", "w", "b"):
             self._pass(m, name, writes)
         m.submodules.arbiter = arbiter = SnoopArbiter(line_bytes=self._line_bytes, count=2)

@@ -171,12 +171,21 @@ class Manager:
 class AxiMemory:
     """Serves a port ``Out(AXI4Signature)``: a byte-addressed dict, one R beat per cycle, ``latency`` cycles from AR to the first.
 
-    ``seen`` holds every accepted burst. With ``mix`` beats of different IDs are interleaved at random. ``fail(transfer)``
-    names the response of a burst.
+    B comes ``write_latency`` cycles after the last W beat at the earliest. ``seen`` holds every accepted burst. With ``mix``
+    beats of different IDs are interleaved at random. ``fail(transfer)`` names the response of a burst.
     """
 
-    def __init__(self, sim: Simulator, port, *, latency=1, rng=None, pause=0.0, mix=False, fail=None, default=None):
-        self.port, self.latency, self.rng, self.pause, self.mix = port, latency, rng, pause, mix
+    def __init__(
+        self, sim: Simulator, port, *, latency=1, write_latency=1, rng=None, pause=0.0, mix=False, fail=None, default=None
+    ):
+        self.port, self.latency, self.write_latency, self.rng, self.pause, self.mix = (
+            port,
+            latency,
+            write_latency,
+            rng,
+            pause,
+            mix,
+        )
         self.fail = fail or (lambda transfer: OKAY)
         self.default = default or (lambda address: address * 7 & 0xFF)
         self.data_bytes = port.signature.data_width // 8
@@ -223,7 +232,7 @@ class AxiMemory:
                     beat["data"] = 0 if resp else self.word(r_now.addresses()[n])
                     ctx.set(port.r.payload, beat)
             ctx.set(port.r.valid, r_now is not None)
-            if not b_on and answers and not self.hold and self._go():
+            if not b_on and answers and answers[0].beats[-1] + self.write_latency <= self.cycle and not self.hold and self._go():
                 b_on = True
                 ctx.set(port.b.payload, {"id": answers[0].id, "resp": self.fail(answers[0])})
             ctx.set(port.b.valid, b_on)

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from rtl.axi.bus import CACHE_UNCACHED
-from rtl.cache.ports import SnoopOp
+from rtl.cache.ports import BLOCKED_LINES, SnoopOp
 from rtl.config import CacheConfig, SocConfig
 from rtl.probe import Kind, Source
 
@@ -17,11 +17,12 @@ SMALL = SocConfig(coherency="snoop", dcache=CacheConfig(sets=4), icache=CacheCon
 
 
 class Snooper:
-    """The DMA's side of the snoop port. A write goes to memory after its snoop and releases the line then."""
+    """The DMA's side of the snoop port. A write goes to memory after its snoop and releases the line then; with ``writes``
+    the next ones are looked up meanwhile, if their sets are not blocked."""
 
-    def __init__(self, bench, *, stall=0.0, seed=0):
-        self.bench, self.stall, self.random = bench, stall, random.Random(seed)
-        self.todo, self.done = [], []
+    def __init__(self, bench, *, stall=0.0, seed=0, writes=1):
+        self.bench, self.stall, self.random, self.writes = bench, stall, random.Random(seed), writes
+        self.todo, self.done, self.most = [], [], 0
         self.write_delay = lambda: 3
 
     def read(self, addr):
@@ -58,10 +59,11 @@ class Snooper:
     async def run(self, ctx):
         s, bench = self.bench.dut.snoop, self.bench
         cycle, job, state, due = 0, None, "idle", 0
+        blocked = []  # jobs whose lines are blocked, with the cycles in which memory has answered
         ctx.set(s.rsp.ready, 1)
         while True:
             release = False
-            if state == "idle" and self.todo and self.random.random() >= self.stall:
+            if state == "idle" and self.todo and self._free(blocked, self.todo[0]) and self.random.random() >= self.stall:
                 job, state = self.todo.pop(0), "request"
                 job["begin"] = cycle
                 fields = {k: job[k] for k in ("op", "addr", "data", "strb", "source")}
@@ -71,9 +73,14 @@ class Snooper:
             if state == "memory" and cycle >= due:
                 self._memory(cycle - 1, job)
                 job["end"] = cycle
-                release = job["op"] == SnoopOp.WRITE
                 self.done.append(job)
                 state = "idle"
+            if blocked and cycle >= blocked[0][0]:
+                written = blocked.pop(0)[1]
+                self._memory(cycle - 1, written)
+                written["end"] = cycle
+                release = True
+                self.done.append(written)
             ctx.set(s.req.valid, state == "request")
             ctx.set(s.release, release)
             ready = self.random.random() >= self.stall
@@ -88,14 +95,24 @@ class Snooper:
                     job["end"] = cycle
                     self.done.append(job)
                     state = "idle"
+                elif job["op"] == SnoopOp.WRITE:
+                    blocked.append((cycle + 1 + self.write_delay(), job))
+                    self.most = max(self.most, len(blocked))
+                    state = "idle"
                 else:
                     state, due = "memory", cycle + 1 + self.write_delay()
             cycle += 1
 
+    def _free(self, blocked, job):
+        cache = self.bench.config.dcache
+        index = job["addr"] // cache.line_bytes % cache.sets
+        taken = [other["addr"] // cache.line_bytes % cache.sets for _, other in blocked]
+        return job["op"] == SnoopOp.READ or (len(blocked) < self.writes and index not in taken)
 
-def run(config, testbench, **options):
+
+def run(config, testbench, *, writes=1, **options):
     bench = Bench(config, **options)
-    snooper = Snooper(bench, stall=options.get("stall", 0.0), seed=options.get("seed", 0))
+    snooper = Snooper(bench, stall=options.get("stall", 0.0), seed=options.get("seed", 0), writes=writes)
 
     async def main(ctx, bench):
         await testbench(ctx, bench, snooper)
@@ -190,6 +207,38 @@ def test_write_blocks_the_line_until_release():
         await snooper.wait(ctx, other)
 
     run(SMALL, testbench)
+
+
+def test_several_writes_block_their_lines_until_each_is_released():
+    """Released in their order: the access of a line ends after its own release, one of a free set before all."""
+
+    async def testbench(ctx, bench, snooper):
+        snooper.write_delay = lambda: 60
+        jobs = [snooper.write(BASE + 32 * n, 0x51 + n, 1) for n in range(3)]
+        while "answered" not in jobs[-1]:
+            await ctx.tick()
+        assert snooper.most == 3 and not snooper.done
+        reads = [bench.manager.read(BASE + 32 * n, ident=n) for n in (3, 2, 1, 0)]
+        await bench.manager.wait(ctx, *reads)
+        free, third, second, first = reads
+        assert free.cycles[0] < jobs[0]["end"]
+        for load, job, byte in zip((first, second, third), jobs, (0x51, 0x52, 0x53)):
+            assert load.cycles[0] > job["end"] and load.data[0] & 0xFF == byte
+
+    run(SMALL, testbench, writes=BLOCKED_LINES)
+
+
+def test_a_fifth_write_waits_for_a_release_and_reads_pass():
+    async def testbench(ctx, bench, snooper):
+        snooper.write_delay = lambda: 100
+        jobs = [snooper.write(BASE + 32 * n, n, 1) for n in range(BLOCKED_LINES + 1)]
+        for _ in range(60):
+            await ctx.tick()
+        assert "taken" in jobs[-2] and "taken" not in jobs[-1] and snooper.most == BLOCKED_LINES
+        await snooper.wait(ctx, jobs[-1])
+        assert jobs[-1]["taken"] > jobs[0]["end"]
+
+    run(SocConfig(coherency="snoop"), testbench, writes=BLOCKED_LINES + 1)
 
 
 def test_write_drops_a_fill_in_flight_without_waiting_for_it():
@@ -325,7 +374,7 @@ def snoop_soak(config, *, seed, count, **options):
                 for k, value in enumerate(job["result"]):
                     assert value in history.allowed(job["addr"] - BASE + k, job["begin"], job["end"]), f"{k} {job}"
 
-    return run(config, testbench, seed=seed, **options)
+    return run(config, testbench, seed=seed, writes=BLOCKED_LINES, **options)
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, 4])

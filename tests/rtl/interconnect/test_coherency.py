@@ -3,12 +3,13 @@
 
 import random
 from collections import deque
+from itertools import pairwise
 
 import pytest
 from amaranth.sim import Simulator
 
 from rtl.axi.bus import AXI4Signature
-from rtl.cache.ports import SnoopOp
+from rtl.cache.ports import BLOCKED_LINES, SnoopOp
 from rtl.config import SocConfig
 from rtl.export import verilog
 from rtl.interconnect.coherency import InvalidateArbiter, LineSplitter, SnoopArbiter, SnoopBridge
@@ -25,11 +26,12 @@ class Caches:
     With ``restless`` it evicts dirty lines and takes up clean ones whenever it likes, as a CPU would: never a blocked one.
     """
 
-    def __init__(self, sim, bridge, memory, *, line=32, latency=1, rng=None, pause=0.0, restless=False):
+    def __init__(self, sim, bridge, memory, *, line=32, sets=64, latency=1, rng=None, pause=0.0, restless=False):
         self.bridge, self.memory, self.line = bridge, memory, line
         self.latency, self.rng, self.pause, self.restless = latency, rng, pause, restless
         self.dirty: dict[int, bytearray] = {}
-        self.blocked = None
+        self.blocked: deque[int] = deque()  # lines, in the order of their writes
+        self.sets, self.most = sets, 0
         self.cycle = 0
         self.requests: list[tuple[int, str, int, int]] = []  # cycle, operation, line, source
         self.releases: list[tuple[int, int]] = []
@@ -47,7 +49,7 @@ class Caches:
 
     def _live(self):
         for line in self.candidates:
-            if line != self.blocked and self.rng.random() < 0.02:
+            if line not in self.blocked and self.rng.random() < 0.02:
                 if line in self.dirty:
                     self.memory.bytes.update({line + n: byte for n, byte in enumerate(self.dirty.pop(line))})
                 else:
@@ -64,7 +66,7 @@ class Caches:
                 on = True
                 ctx.set(snoop.rsp.payload, {"dirty": answers[0][1], "data": answers[0][2]})
             ctx.set(snoop.rsp.valid, on)
-            ctx.set(snoop.req.ready, go() and (self.blocked is None or not self.only_write(ctx)))
+            ctx.set(snoop.req.ready, go() and (len(self.blocked) < BLOCKED_LINES or not self.only_write(ctx)))
             if inv is not None:
                 ctx.set(inv.req.ready, go())
             signals = [snoop.req.valid & snoop.req.ready, snoop.rsp.valid & snoop.rsp.ready, snoop.release, snoop.req.payload]
@@ -75,9 +77,8 @@ class Caches:
                 on = False
                 answers.popleft()
             if release:
-                assert self.blocked is not None, "release without a blocked line"
-                self.releases.append((self.cycle, self.blocked))
-                self.blocked = None
+                assert self.blocked, "release without a blocked line"
+                self.releases.append((self.cycle, self.blocked.popleft()))
             if req:
                 line = payload.addr
                 assert line % self.line == 0
@@ -85,8 +86,10 @@ class Caches:
                 self.requests.append((self.cycle, payload.op.name, line, payload.source))
                 content = int.from_bytes(self.dirty[line], "little") if dirty else 0
                 if payload.op == SnoopOp.WRITE:
-                    assert self.blocked is None, "two lines blocked"
-                    self.blocked = line
+                    others = [other for other in self.blocked if other != line]
+                    assert line // self.line % self.sets not in [n // self.line % self.sets for n in others], "two lines of a set"
+                    self.blocked.append(line)
+                    self.most = max(self.most, len(self.blocked))
                     for n in range(self.line):
                         if dirty and payload.strb >> n & 1:
                             self.dirty[line][n] = payload.data >> 8 * n & 0xFF
@@ -109,7 +112,13 @@ class Bench:
         def build(sim):
             self.m = Manager(sim, self.dut.s_axi, **dict(manager))
             self.memory = AxiMemory(sim, self.dut.m_axi, **dict(memory))
-            self.caches = Caches(sim, self.dut, self.memory, line=self.config.dcache.line_bytes, **dict(caches))
+            self.caches = Caches(
+                sim,
+                self.dut,
+                self.memory,
+                line=self.config.dcache.line_bytes,
+                **{"sets": self.config.dcache.sets, **dict(caches)},
+            )
 
             async def test(ctx):
                 self.ctx = ctx
@@ -281,12 +290,73 @@ def test_reads_pass_a_write_that_waits_for_memory():
         w = b.m.write(BASE, [1])
         await b.ctx.tick().repeat(20)
         r = b.m.read(BASE + 0x100)
-        second = b.m.write(BASE + 0x40, [2])
         await b.ctx.tick().repeat(20)
-        assert r.done and not w.done and b.caches.blocked == BASE and len(b.memory.seen) == 1
+        assert r.done and not w.done and list(b.caches.blocked) == [BASE]
         b.memory.hold = False
         await b.idle()
-        assert second.done
+
+    Bench().run(body)
+
+
+def test_writes_overlap_in_memory():
+    """A line of four words comes in four cycles, is looked up in two and goes in four, however long memory takes to answer."""
+
+    async def body(b):
+        w = b.m.write(BASE, list(range(32)))
+        await b.idle()
+        asked = [cycle for cycle, *_ in b.caches.requests]
+        assert [later - sooner for sooner, later in pairwise(asked)] == [4] * 7
+        assert b.caches.most == BLOCKED_LINES and w.answered == b.caches.releases[-1][0] + 1
+        assert [line for _, line in b.caches.releases] == [BASE + 32 * n for n in range(8)]
+        assert [b.memory.word(BASE + 8 * n) for n in range(32)] == list(range(32))
+
+    Bench().run(body, memory={"write_latency": 7})
+
+
+def test_chunks_of_one_line_follow_each_other():
+    async def body(b):
+        b.memory.hold = True
+        for n in range(4):
+            b.m.write(BASE + 8 * n, [n])
+        await b.ctx.tick().repeat(60)
+        assert list(b.caches.blocked) == [BASE] * 4 and [line for *_, line, _ in b.caches.requests] == [BASE] * 4
+        b.memory.hold = False
+        await b.idle()
+        assert [b.memory.word(BASE + 8 * n) for n in range(4)] == list(range(4))
+
+    Bench().run(body)
+
+
+def test_no_more_lines_are_blocked_than_the_cache_has_places_for():
+    async def body(b):
+        b.memory.hold = True
+        w = b.m.write(BASE, [1] * 4 * (BLOCKED_LINES + 2))
+        await b.ctx.tick().repeat(100)
+        assert list(b.caches.blocked) == [BASE + 32 * n for n in range(BLOCKED_LINES)] and not w.done
+        b.memory.hold = False
+        await b.idle()
+        assert len(b.caches.releases) == BLOCKED_LINES + 2 and b.caches.most == BLOCKED_LINES
+
+    Bench().run(body)
+
+
+@pytest.mark.parametrize(
+    "offset, ident",
+    [(32, 2), (64 * 32, 1), (0, 1), (-8, 1)],
+    ids=["another ID", "another line of the set", "same words", "words before"],
+)
+def test_a_write_that_waits_for_all_releases_before_it(offset, ident):
+    """Answers of different IDs may change places; and between two writes to one set the CPU has a turn."""
+
+    async def body(b):
+        b.memory.hold = True
+        b.m.write(BASE + 8, [1], id=1)
+        b.m.write(BASE + 8 + offset, [2], id=ident)
+        await b.ctx.tick().repeat(60)
+        assert list(b.caches.blocked) == [BASE] and len(b.caches.requests) == 1
+        b.memory.hold = False
+        await b.idle()
+        assert b.caches.releases[0][0] < b.caches.requests[1][0] and b.caches.most == 1
 
     Bench().run(body)
 
@@ -376,7 +446,7 @@ def test_random_traffic_with_a_restless_cache(width, line, seed, pause, latency)
     Bench(config).run(
         body,
         manager={"rng": rng, "pause": pause},
-        memory={"rng": rng, "pause": pause, "latency": latency, "mix": True},
+        memory={"rng": rng, "pause": pause, "latency": latency, "write_latency": 3 * latency, "mix": True},
         caches={"rng": rng, "pause": pause, "latency": latency, "restless": True},
     )
 
@@ -418,13 +488,23 @@ def test_splitter_keeps_every_beat(burst):
     sim.run()
 
 
-def test_snoop_arbiter_lets_one_write_through_at_a_time():
+def _arbiter(test):
     dut = SnoopArbiter(line_bytes=16, count=2)
 
-    async def test(ctx):
+    async def body(ctx):
         ctx.set(dut.m.req.ready, 1)
         ctx.set(dut.s_0.req.payload, {"op": SnoopOp.WRITE, "addr": 0x10, "data": 1, "strb": 1, "source": 8})
         ctx.set(dut.s_1.req.payload, {"op": SnoopOp.WRITE, "addr": 0x20, "data": 2, "strb": 2, "source": 4})
+        await test(ctx, dut)
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(body)
+    sim.run()
+
+
+def test_snoop_arbiter_lets_one_requester_write_at_a_time():
+    async def test(ctx, dut):
         ctx.set(dut.s_0.req.valid, 1)
         ctx.set(dut.s_1.req.valid, 1)
         assert ctx.get(dut.m.req.payload.addr) == 0x10 and ctx.get(dut.s_0.req.ready) and not ctx.get(dut.s_1.req.ready)
@@ -436,7 +516,8 @@ def test_snoop_arbiter_lets_one_write_through_at_a_time():
         ctx.set(dut.s_1.req.payload.op, SnoopOp.READ)
         assert ctx.get(dut.m.req.valid) and ctx.get(dut.m.req.payload.addr) == 0x20 and ctx.get(dut.s_1.req.ready)
         await ctx.tick()
-        ctx.set(dut.s_1.req.valid, 0)
+        ctx.set(dut.s_0.req.valid, 0)
+        ctx.set(dut.s_1.req.payload.op, SnoopOp.WRITE)
         # The responses come in order: first the write's to s_0, then the read's to s_1.
         ctx.set(dut.m.rsp.valid, 1)
         ctx.set(dut.m.rsp.payload, {"dirty": 1, "data": 77})
@@ -448,17 +529,56 @@ def test_snoop_arbiter_lets_one_write_through_at_a_time():
         assert ctx.get(dut.s_1.rsp.valid) and not ctx.get(dut.s_0.rsp.valid) and ctx.get(dut.s_1.rsp.payload.data) == 77
         await ctx.tick()
         ctx.set(dut.m.rsp.valid, 0)
+        await ctx.tick()
         assert not ctx.get(dut.m.req.valid)
         ctx.set(dut.s_0.release, 1)
         assert ctx.get(dut.m.release)
         await ctx.tick()
         ctx.set(dut.s_0.release, 0)
-        assert ctx.get(dut.m.req.valid) and ctx.get(dut.s_0.req.ready)
+        assert ctx.get(dut.m.req.valid) and ctx.get(dut.s_1.req.ready) and ctx.get(dut.m.req.payload.addr) == 0x20
 
-    sim = Simulator(dut)
-    sim.add_clock(1e-6)
-    sim.add_testbench(test)
-    sim.run()
+    _arbiter(test)
+
+
+def test_snoop_arbiter_passes_writes_of_one_requester_until_the_cache_is_full():
+    async def test(ctx, dut):
+        ctx.set(dut.s_0.req.valid, 1)
+        ctx.set(dut.m.rsp.valid, 1)
+        ctx.set(dut.s_0.rsp.ready, 1)
+        for _ in range(BLOCKED_LINES):
+            assert ctx.get(dut.s_0.req.ready)
+            await ctx.tick()
+        for _ in range(3):
+            assert not ctx.get(dut.m.req.valid)
+            await ctx.tick()
+        ctx.set(dut.s_0.release, 1)
+        await ctx.tick()
+        for _ in range(3):  # one in, one out
+            assert ctx.get(dut.s_0.req.ready) and ctx.get(dut.m.release)
+            await ctx.tick()
+
+    _arbiter(test)
+
+
+def test_snoop_arbiter_keeps_what_it_offers():
+    """A write that the cache has not taken yet stays offered when another requester comes."""
+
+    async def test(ctx, dut):
+        ctx.set(dut.s_0.req.valid, 1)
+        await ctx.tick()
+        ctx.set(dut.m.req.ready, 0)
+        await ctx.tick()
+        assert ctx.get(dut.m.req.valid) and ctx.get(dut.m.req.payload.addr) == 0x10
+        ctx.set(dut.s_1.req.valid, 1)
+        for _ in range(3):
+            await ctx.tick()
+            assert ctx.get(dut.m.req.valid) and ctx.get(dut.m.req.payload.addr) == 0x10
+        ctx.set(dut.m.req.ready, 1)
+        await ctx.tick()
+        await ctx.tick()
+        assert not ctx.get(dut.m.req.valid)  # it has two unreleased, and the other one waits
+
+    _arbiter(test)
 
 
 def test_invalidate_arbiter_takes_turns():

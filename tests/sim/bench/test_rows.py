@@ -39,5 +39,6 @@ def test_system():
     assert set(points) == set(METHODS)
     rows = system_rows(points)
     assert rows["sys.dma4k.lines"] >= 3 * rows["sys.dma4k.flush"]
+    assert 1.5 * rows["sys.dma4k.snoop"] <= rows["sys.dma4k.flush"]
     assert points["snoop"][64] < points["hardware range"][64] < points["line loop"][64]
     assert set(rows) == {metric.name for metric in BENCH if metric.name.startswith("sys.")}
