@@ -26,7 +26,8 @@ class Kind(enum.IntEnum, shape=8):
     # --- csr: the register bank
     CSR_READ = 0x08  # addr offset, data value read, tag
     CSR_WRITE = 0x09  # addr offset, data value written, tag (takes effect at this edge)
-    # --- cpu: the D-cache's CPU side, one record per beat
+    # --- cpu: the D-cache's CPU side, one record per beat. parked: the same for a LOAD that waited for memory, or failed there:
+    #     its answer takes nothing of the array, so an access that finds its line may be performed in the same cycle
     LOAD = 0x10  # cached load performed: addr beat, aux strobes asked for, data returned, tag, flags[0] error, flags[1] hit
     STORE = 0x11  # cached store performed (bytes in the array or merged into the fill in flight): as LOAD, data stored;
     #               write-through: bytes in the array if the line is there, and in any case in the store queue
@@ -113,6 +114,7 @@ CHANNELS = (
     "d_wb",
     "d_line",
     "d_fill",
+    "parked",
     "cpu",
     "i_line",
     "fetch",

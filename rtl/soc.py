@@ -127,6 +127,7 @@ class Soc(wiring.Component):
             "d_wb": dcache,
             "d_line": dcache,
             "d_fill": dcache,
+            "parked": dcache,
             "cpu": dcache,
             "i_line": icache,
             "fetch": icache,

@@ -75,10 +75,10 @@ def add_head(m: Module, u: Units, *, snoop_writes: Signal) -> HeadOfQueue:
     m.d.sync += [
         p.ask_head.eq((p.ask_head & ~p.head_granted) | asks),
         # Only if there is, or may be soon, a slot for it: what is in the third stage refuses lookups of its set, and a slot may
-        # become free by the lookup of the head alone.
+        # become free by the lookup of the head alone. One that is in the third stage for nothing comes again at once.
         p.ask_old.eq(
             p.undecided
-            & ~p.third.undecided
+            & ~(p.third.undecided & (fills.free | ~p.third.wants))
             & ~p.from_old
             & ~p.old_granted
             & ~asks
@@ -143,9 +143,7 @@ def add_access(
         changing.eq(f.moved | (we & f.killed) | f.blocked),
         busy.eq((we & (beat.valid | merges | no_place)) | (~we & f.word_stored)),
         cannot.eq(changing | busy | (we & ~store_free)),
-        stays.eq(
-            q_uncached | p.waits | changing | (~joins & (busy | (we & ~store_free) | alone | f.awaited | h.served | h.fails))
-        ),
+        stays.eq(q_uncached | p.waits | changing | (~joins & (busy | (we & ~store_free) | alone | f.awaited))),
     ]
     go, performed = Signal(name="q_goes"), Signal(name="q_performed")
     load_hit, store_hit, wants_store = Signal(name="load_hit"), Signal(name="store_hit"), Signal(name="wants_store")
@@ -167,10 +165,7 @@ def add_access(
         wants_store.eq(
             we
             & ~(changing | busy)
-            & (
-                (p.from_q & q.cached & ~q.empty & ~p.waits & ~joins & ~alone & ~f.awaited & ~h.served & ~h.fails)
-                | (p.from_head & found)
-            )
+            & ((p.from_q & q.cached & ~q.empty & ~p.waits & ~joins & ~alone & ~f.awaited) | (p.from_head & found))
         ),
         performed.eq(go & (enough | distrusts | q.empty)),
         undecided.eq(go & ~(enough | distrusts | q.empty)),

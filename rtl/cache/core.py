@@ -19,7 +19,6 @@ Hazards, and what resolves each:
 - *Two accesses to one line, the older one parked*: while an access is parked on a fill of the line that has ended, or any is
   undecided, no younger one is performed. So accesses of a line are performed in their order.
 - *An undecided access finds its line after all*: it is performed from the queue's head, ``alone``: nothing younger before.
-- *A parked load is answered in the cycle of a hit*: the hit is refused (one CPU record per cycle; it comes one lookup later).
 - *A load of the word that was stored in the cycle before*: the memory gives old bytes, so the load is refused.
 - *The same, but a snoop reads the whole line*: it starts a cycle later.
 - *A fill's beat and a store want to write in one cycle*: the beat is written, the store refused.
@@ -150,6 +149,7 @@ class DCacheCore(wiring.Component):
             "prefetch": In(1),
             "events": Out(self.events_layout),
             "probe_cpu": Out(probe),
+            "probe_parked": Out(probe),
             "probe_d_fill": Out(probe),
             "probe_d_line": Out(probe),
             "probe_d_wb": Out(probe),
@@ -400,14 +400,16 @@ class DCacheCore(wiring.Component):
                 head=head,
                 head_tag=queue.head_tag,
                 head_primary=queue.head_primary,
-                by_head=a.head_done | ((h.served | h.fails) & self.cpu.rsp.ready),
+                by_head=a.head_done,
+                by_memory=(h.served | h.fails) & self.cpu.rsp.ready,
                 by_q=p.from_q & (a.load_hit | a.store_hit | a.bad_tag),
                 missed=~f.hit if through else Const(0),
-                failed=h.fails | (a.head_done & (a.bad_tag | a.bad_word)),
-                failed_q=a.bad_tag | a.bad_word,
+                failed=h.fails,
+                failed_lookup=a.bad_tag | a.bad_word,
                 upset=act.upset,
                 upset_line=t.line,
-                loaded=Mux(h.served, beat.data, a.word),
+                loaded=a.word,
+                beat_data=beat.data,
                 head_data=queue.head_data,
                 uncached_start=uncached.start,
                 uncached_done=uncached.done & self.cpu.rsp.ready,

@@ -35,7 +35,7 @@ class DCache(wiring.Component):
     m_axi : memory, ID 0 demand fill, 1 prefetch, 2 write-back, 3 uncached.
     m_axil : registers. csr : block ``dcache``. maint : maintenance commands.
     snoop, i_inv : only with coherency "snoop".
-    probe_cpu, probe_d_fill, probe_d_line, probe_d_wb, probe_snoop : records.
+    probe_cpu, probe_parked, probe_d_fill, probe_d_line, probe_d_wb, probe_snoop : records.
 
     Parameters
     ----------
@@ -68,6 +68,7 @@ class DCache(wiring.Component):
             "csr": In(CsrSignature("dcache")),
             "maint": In(DCacheMaintSignature()),
             "probe_cpu": Out(probe),
+            "probe_parked": Out(probe),
             "probe_d_fill": Out(probe),
             "probe_d_line": Out(probe),
             "probe_d_wb": Out(probe),
@@ -97,7 +98,7 @@ class DCache(wiring.Component):
         connect(m, walker=walker.aux, core=core.walk)
         connect(m, command=command.aux, core=core.command)
         connect(m, injector=injector.aux, core=core.inject)
-        for name in ("probe_cpu", "probe_d_fill", "probe_d_line", "probe_d_wb", "probe_snoop"):
+        for name in ("probe_cpu", "probe_parked", "probe_d_fill", "probe_d_line", "probe_d_wb", "probe_snoop"):
             connect(m, core=getattr(core, name), dcache=flipped(getattr(self, name)))
         if config.coherent:
             connect(m, dcache=flipped(self.snoop), core=core.snoop)

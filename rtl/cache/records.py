@@ -4,8 +4,8 @@
 Each operation is performed at one clock edge, and its record is valid in the cycle before that edge. A fill is recorded
 when it is decided, one cycle before its AR is valid. The CPU's accesses are performed in the second stage, anything else in
 the third, so records of both can share a cycle; then they are of different sets, or the access reads a line that is being
-cleaned. Each stage holds one operation, and the end of a fill is one, so no channel ever has two records in a cycle; a parked
-access that is answered beside the second stage keeps a hit waiting.
+cleaned. Each stage holds one operation, and the end of a fill is one, so no channel ever has two records in a cycle. A parked
+access that memory answers, beside the second stage, has a channel of its own.
 """
 
 from dataclasses import dataclass
@@ -30,13 +30,15 @@ class CoreView:
     head_tag: ValueLike
     head_primary: ValueLike
     by_head: ValueLike
+    by_memory: ValueLike
     by_q: ValueLike
     missed: ValueLike
     failed: ValueLike
-    failed_q: ValueLike
+    failed_lookup: ValueLike
     upset: ValueLike
     upset_line: ValueLike
     loaded: ValueLike
+    beat_data: ValueLike
     head_data: ValueLike
     uncached_start: ValueLike
     uncached_done: ValueLike
@@ -82,10 +84,10 @@ def add_records(m: Module, v: CoreView) -> None:
             p.record.addr.eq(g.address_of(v.head.line) | (v.head.word << g.byte_bits)),
             p.record.aux.eq(v.head.strb),
             p.record.data.eq(Mux(v.head.we, v.head_data, v.loaded)),
-            p.record.flags.eq(Cat(v.failed, ~v.head_primary)),
+            p.record.flags.eq(Cat(v.failed_lookup, ~v.head_primary)),
         ]
     with m.Elif(v.by_q):
-        m.d.comb += [p.record.kind.eq(Mux(q.we, Kind.STORE, Kind.LOAD)), p.record.flags.eq(Cat(v.failed_q, ~v.missed))]
+        m.d.comb += [p.record.kind.eq(Mux(q.we, Kind.STORE, Kind.LOAD)), p.record.flags.eq(Cat(v.failed_lookup, ~v.missed))]
     with m.Elif(v.uncached_done):
         m.d.comb += [
             p.record.kind.eq(Mux(q.we, Kind.UNCACHED_STORE_DONE, Kind.UNCACHED_LOAD)),
@@ -96,6 +98,18 @@ def add_records(m: Module, v: CoreView) -> None:
             m.d.comb += p.record.aux.eq(0)
     with m.Else():
         m.d.comb += p.record.kind.eq(Kind.UNCACHED_STORE)
+
+    # --- parked: what memory answers
+    p = core.probe_parked
+    m.d.comb += [
+        p.valid.eq(v.by_memory),
+        p.record.kind.eq(Mux(v.head.we, Kind.STORE, Kind.LOAD)),
+        p.record.tag.eq(v.head_tag),
+        p.record.addr.eq(g.address_of(v.head.line) | (v.head.word << g.byte_bits)),
+        p.record.aux.eq(v.head.strb),
+        p.record.data.eq(Mux(v.head.we, v.head_data, v.beat_data)),
+        p.record.flags.eq(Cat(v.failed, ~v.head_primary)),
+    ]
 
     # --- d_line
     p = core.probe_d_line

@@ -26,7 +26,7 @@ __all__ = ["MAX_BEATS", "Comparison", "Pace", "compare", "expected", "functional
 
 AGENT = Path(__file__).parent / "hdl" / "trace_agent.v"
 MAX_BEATS = 120_000
-_PROBES = ("cpu", "d_fill", "d_line")
+_PROBES = ("cpu", "parked", "d_fill", "d_line")
 _COUNTERS = ("hits", "misses", "evictions", "writebacks")
 _TAGS = 1 << 16
 _Events = Mapping[tuple[str, str], list[Event]]  # by port and kind
@@ -192,7 +192,8 @@ def _accesses(
     """Each access has one record, with its kind and word, and the model's hit flag. Returns the last record's cycle too."""
     found: list[str] = []
     seen: dict[int, tuple[int, int, int]] = {}
-    records = events[f"{name}.cpu", str(int(Kind.LOAD))] + events[f"{name}.cpu", str(int(Kind.STORE))]
+    channels, kinds = ("parked", "cpu"), (Kind.LOAD, Kind.STORE)
+    records = [event for channel in channels for kind in kinds for event in events[f"{name}.{channel}", str(int(kind))]]
     records.sort(key=lambda event: event.cycle)
     for number, event in enumerate(records):
         flags, tag, address = int(event.fields[0]), int(event.fields[1]), int(event.fields[2], 16)

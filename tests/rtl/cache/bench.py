@@ -20,7 +20,7 @@ from .replay import Replay
 __all__ = ["BASE", "Bench"]
 
 BASE = SocConfig().memory.base
-_D_PROBES = ("cpu", "d_fill", "d_line", "d_wb", "snoop")
+_D_PROBES = ("cpu", "parked", "d_fill", "d_line", "d_wb", "snoop")
 
 
 class Bench:

@@ -5,7 +5,7 @@ from rtl.probe import CHANNELS, Cause, Kind, Source
 
 __all__ = ["Replay"]
 
-_D_CHANNELS = ("snoop", "d_wb", "d_line", "d_fill", "cpu")
+_D_CHANNELS = ("snoop", "d_wb", "d_line", "d_fill", "parked", "cpu")
 
 
 class Replay:
