@@ -43,7 +43,7 @@ class Action:
     allocate: Signal
     victim: Signal
     found_line: Signal
-    found_dirty: Signal
+    found_dirty: Value
     leaves: Signal
     pushes: Signal
     walking: Value
@@ -73,30 +73,27 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
 
     # --- the line that is concerned: the victim if a fill is wanted
     victim, selected = Signal(g.ways, name="victim"), Signal(g.ways, name="selected")
-    full = t.valid.all()
-    found, found_dirty, found_line = Signal(name="found"), Signal(name="found_dirty"), Signal(g.line_bits, name="found_line")
+    victim_dirty, found_line = Signal(name="victim_dirty"), Signal(g.line_bits, name="found_line")
+    oldest = policy.victim(m, t.index, p.index)
     m.d.comb += [
-        victim.eq(Mux(full, policy.victim(m, t.index), lowest(~t.valid))),
+        victim.eq(Mux(t.full, oldest, lowest(~t.valid))),
+        victim_dirty.eq(t.full & (oldest & t.dirty).any()),
         selected.eq(Mux(t.wants, victim, t.ways)),
-        found.eq(Mux(t.wants, full, t.found)),
-        found_dirty.eq(Mux(t.wants, full & (victim & t.dirty).any(), t.found_dirty)),
         found_line.eq(Cat(t.index, pick(selected, t.tags))),
     ]
 
     # --- may it be done?
-    needs_entry, entry_ok, slot_ok = Signal(name="needs_entry"), Signal(name="entry_ok"), Signal(name="slot_ok")
+    entry_ok, slot_ok = Signal(name="entry_ok"), Signal(name="slot_ok")
     allocate, performed = Signal(name="allocate"), Signal(name="performed")
     leaves, pushes = Signal(name="leaves"), Signal(name="pushes")
-    again = Signal(fills.count, name="again")  # the head's line has left again: it keeps its slot
     m.d.comb += [
-        again.eq(Mux(t.head, queue.head_slots, 0)),
-        needs_entry.eq(found_dirty & (t.wants | t.cleans)),
-        entry_ok.eq(~needs_entry | ((wb.space != 0) & ~t.set_buffered)),
-        slot_ok.eq(Mux(prefetches, fills.free_prefetch, fills.free | again.any())),
-        allocate.eq(t.wants & slot_ok & entry_ok),
-        performed.eq(t.acts & entry_ok),
-        leaves.eq(found & (allocate | (performed & t.drops))),
-        pushes.eq(needs_entry & (allocate | performed)),
+        entry_ok.eq((wb.space != 0) & ~t.set_buffered),
+        slot_ok.eq(Mux(prefetches, fills.free_prefetch, fills.free | t.again.any())),
+        # A lookup either wants a fill or acts on lines that it has found.
+        allocate.eq(t.wants & slot_ok & (~victim_dirty | entry_ok)),
+        performed.eq(t.acts & (~t.needs_entry | entry_ok)),
+        leaves.eq((allocate & t.full) | (performed & t.found & t.drops)),
+        pushes.eq((allocate & victim_dirty) | (performed & t.needs_entry)),
     ]
 
     # --- accesses of the CPU that were not performed in the second stage
@@ -106,7 +103,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         joins.eq(Mux(t.undecided & ~t.refused, t.joins, 0)),
         joined.eq(joins.any()),
         alone.eq(t.undecided & ~t.refused & (t.hits.any() | ((t.passes | t.unsure) & ~joined))),
-        parks.eq(joined | (allocate & (t.undecided | (t.head & ~again.any())))),
+        parks.eq(joined | (allocate & (t.undecided | (t.head & ~t.again.any())))),
         queue.mark.eq(parks | alone),
         queue.mark_at.eq(p.old_at),
         queue.slots.eq(Mux(allocate, fills.alloc_slot, joins)),
@@ -124,7 +121,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
     m.d.comb += [
         fills.alloc.valid.eq(allocate),
         fills.alloc.prefetch.eq(prefetches),
-        fills.alloc.again.eq(again),
+        fills.alloc.again.eq(t.again),
         fills.alloc.line.eq(t.line),
         fills.alloc.word.eq(t.word),
         fills.alloc.way.eq(victim),
@@ -165,8 +162,8 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
     # --- what the agents hear
     m.d.comb += [
         core.visited.addr.eq(g.address_of(Mux(t.op == AuxOp.WALK_WAY, found_line, t.line))),
-        core.visited.present.eq(found),
-        core.visited.dirty.eq(found_dirty),
+        core.visited.present.eq(t.found),
+        core.visited.dirty.eq(t.found_dirty),
         core.visited.unsure.eq(distrusts),
     ]
     quiet = (t.op == AuxOp.QUIET) & ~t.refused & ~t.in_buffer & ~t.joins.any()
@@ -242,7 +239,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         allocate=allocate,
         victim=victim,
         found_line=found_line,
-        found_dirty=found_dirty,
+        found_dirty=Mux(t.wants, victim_dirty, t.found_dirty),
         leaves=leaves,
         pushes=pushes,
         walking=walking,

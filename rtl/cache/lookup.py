@@ -156,6 +156,7 @@ def hand_over(
     acts, misses, drops = Signal(name="acts"), Signal(name="misses"), Signal(name="drops")
     old_stores = p.from_old & p.old_stores  # write-through: without its line it is performed all the same
     moves = is_op(p.op, AuxOp.INSTALL, AuxOp.SNOOP_READ, AuxOp.SNOOP_WRITE)
+    cleans = (walking & walk.op[0]) | evicts | (p.op == AuxOp.CLEAN_LINE)  # writes dirty lines back
     m.d.comb += [
         drops.eq((walking & walk.op[1]) | evicts),
         refused.eq(f.killed | f.blocked | (walking & core.check.valid)),
@@ -213,11 +214,13 @@ def hand_over(
         t.bad_word.eq(bad_word),
         t.found.eq(found.any()),
         t.found_dirty.eq((found & f.dirty).any()),
+        t.needs_entry.eq((found & f.dirty).any() & cleans),
+        t.full.eq(f.valid.all()),
+        t.again.eq(Mux(p.from_head, u.queue.head_slots, 0)),
         *[t.tags[w].eq(u.arrays.tags[w]) for w in ways],
         t.joins.eq(f.same_line),
         t.wants.eq(misses & ~f.hit & ~f.unsure),
         t.acts.eq(acts),
-        t.cleans.eq((walking & walk.op[0]) | evicts | (p.op == AuxOp.CLEAN_LINE)),
         t.drops.eq(drops),
         t.in_buffer.eq(f.in_buffer.any()),
         t.set_buffered.eq(f.set_buffered.any()),

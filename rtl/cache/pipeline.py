@@ -39,11 +39,14 @@ class ThirdStage:
         self.refused, self.killed = register("refused", 1), register("killed", 1)
         self.hits, self.ways = register("hits", g.ways), register("ways", g.ways)  # ways: those that the operation concerns
         self.valid, self.dirty = register("valid", g.ways), register("dirty", g.ways)
+        self.full = register("full", 1)  # all ways are valid
         self.found, self.found_dirty = register("found", 1), register("found_dirty", 1)
+        self.needs_entry = register("needs_entry", 1)  # it is found dirty, and must be written back
+        self.again = register("again", slots)  # the queue's head: the slot that it keeps if its line has left again
         self.tags = [register(f"tag_{w}", g.tag_bits) for w in range(g.ways)]
         self.joins = register("joins", slots)  # the fill of this line that is in flight
         self.wants, self.acts = register("wants", 1), register("acts", 1)  # may start a fill; may be performed
-        self.cleans, self.drops = register("cleans", 1), register("drops", 1)  # writes dirty lines back; lines leave
+        self.drops = register("drops", 1)  # lines leave
         self.in_buffer = register("in_buffer", 1)  # its line is in the write-back buffer
         self.set_buffered = register("set_buffered", 1)  # a line of its set is
         self.unsure = register("unsure", 1)  # parity: a tag of its set is wrong

@@ -31,8 +31,12 @@ class Replacement(ABC):
         self.levels = (ways - 1).bit_length()
 
     @abstractmethod
-    def victim(self, m: Module, index: Value) -> Value:
-        """The way to replace in a set as a mask with one bit, in the same cycle; meaningful if all of its ways are valid."""
+    def victim(self, m: Module, index: Value, following: Value | None = None) -> Value:
+        """The way to replace in a set as a mask with one bit, in the same cycle; meaningful if all of its ways are valid.
+
+        ``following``: what ``index`` will be in the next cycle. With it the state is read one cycle ahead, so the answer comes
+        early in its cycle; then uses are of ``index`` too.
+        """
 
     @abstractmethod
     def touch(self, m: Module, ways: Value, enable: Value, chosen: Value, index: Value | None = None) -> None:
@@ -44,7 +48,7 @@ class Replacement(ABC):
         enable : for one cycle per use. The next cycle's victim takes it into account.
         chosen : this use is a fill whose way was chosen in this cycle, by the policy or because it was invalid; only with
             ``enable``.
-        index : the set, if it is not the one that :meth:`victim` looks at (this costs a second read port).
+        index : the set, if it is not the one that :meth:`victim` looks at (this costs a second read port; without ``following``).
         """
 
 
@@ -71,19 +75,26 @@ class _StateInMemory(Replacement):
         bits = (self.span - 1).bit_length()
         return index[bits:], index[:bits]
 
-    def _read(self, m: Module, index: Value, name: str) -> tuple[Value, Value]:
+    def _read(self, m: Module, index: Value, name: str, following: Value | None = None) -> tuple[Value, Value]:
         """The row of a set, and the set's bits."""
         row, place = self._split(index)
-        port = self.state.read_port(domain="comb")
+        read, write, old = self.state.read_port(domain="comb"), self._write, Signal(self.bits * self.span, name=f"{name}_row")
+        if following is None:
+            m.d.comb += [read.addr.eq(row), old.eq(read.data)]
+        else:
+            next_row, _ = self._split(following)
+            m.d.comb += read.addr.eq(next_row)
+            m.d.sync += old.eq(Mux(write.en & (row == next_row), write.data, read.data))
         found = Signal(self.bits, name=name)
-        m.d.comb += [port.addr.eq(row), found.eq(port.data.word_select(place, self.bits))]
-        return port.data, found
+        m.d.comb += found.eq(old.word_select(place, self.bits))
+        return old, found
 
-    def victim(self, m: Module, index: Value) -> Value:
+    def victim(self, m: Module, index: Value, following: Value | None = None) -> Value:
         if self.state is None:
             return Const(1, 1)
         m.submodules.replacement = self.state
-        self._index, self._looked_at = index, self._read(m, index, "replacement_state")
+        self._write = self.state.write_port()
+        self._index, self._looked_at = index, self._read(m, index, "replacement_state", following)
         return Cat(self._oldest(self._looked_at[1]))
 
     def touch(self, m: Module, ways: Value, enable: Value, chosen: Value, index: Value | None = None) -> None:
@@ -92,7 +103,7 @@ class _StateInMemory(Replacement):
         old, before = self._looked_at if index is None else self._read(m, index, "replacement_touched")
         row, place = self._split(self._index if index is None else index)
         after = Signal(self.bits, name="replacement_after")
-        port = self.state.write_port()
+        port = self._write
         m.d.comb += [
             after.eq(Cat(self._used(before, ways))),
             port.addr.eq(row),
@@ -174,7 +185,7 @@ class RandomReplacement(Replacement):
         super().__init__(sets, ways)
         self.sequence = Signal(16, init=seed, name="replacement_sequence")
 
-    def victim(self, m: Module, index: Value) -> Value:
+    def victim(self, m: Module, index: Value, following: Value | None = None) -> Value:
         number = self.sequence[: self.levels]
         return Cat(number == way for way in range(self.ways)) if self.levels else Const(1, 1)
 
