@@ -83,7 +83,7 @@ def add_head(m: Module, u: Units, *, snoop_writes: Signal) -> HeadOfQueue:
             & ~p.old_granted
             & ~asks
             & ~p.ask_head
-            & (fills.free | fills.complete.any())
+            & (fills.free | (fills.complete | p.slot | p.third.slot).any())
         ),
     ]
     return h
@@ -117,59 +117,51 @@ def add_access(
     """
     g, p, t, q, queue, fills, uncached = u.g, u.p, u.p.third, u.p.q, u.queue, u.fills, u.uncached
     head, beat, rsp = queue.head, fills.beat, u.core.cpu.rsp
-    we, store_data, store_strb = (
-        Signal(name="we"),
-        Signal(g.data_width, name="store_data"),
-        Signal(g.data_bytes, name="store_strb"),
-    )
+    we, store_data, store_strb = p.we, Signal(g.data_width, name="store_data"), Signal(g.data_bytes, name="store_strb")
     m.d.comb += [
-        we.eq(Mux(p.from_head, head.we, q.we)),
         store_data.eq(Mux(p.from_head, queue.head_data, q.data)),
         store_strb.eq(Mux(p.from_head, head.strb, q.strb)),
     ]
 
     # --- may it be performed, if its line is there? Nothing here depends on that.
-    stays, q_uncached, cannot = Signal(name="stays"), Signal(name="q_uncached"), Signal(name="cannot")
-    changing, busy = Signal(name="set_changes"), Signal(name="word_is_busy")
+    q_uncached, steady, may = Signal(name="q_uncached"), Signal(name="q_steady"), Signal(name="may_be_performed")
+    cannot, busy = Signal(name="cannot"), Signal(name="word_is_busy")
     joins = f.same_line.any()  # then it does not find its line, and is parked whatever else happens
     # What performs it. With write-through a store needs no line, but must not overtake a fill of it.
     enough, no_place, stores_under_way = f.hit, f.set_unread.any(), f.in_buffer.any()
     if u.through:
         enough, no_place, stores_under_way = f.hit | (we & ~joins), (u.wb.space == 0) | snoop_waits, u.wb.occupied.any()
     m.d.comb += [
-        q_uncached.eq(p.q_valid & ~q.cached & ~q.empty),
-        p.waits.eq((p.undecided & ~(t.undecided & ~t.refused & t.joins.any())) | queue.full),
-        # A line that is only cleaned can be read.
-        changing.eq(f.moved | (we & f.killed) | f.blocked),
+        q_uncached.eq(p.q_valid & q.uncached),
+        p.waits.eq((p.undecided & ~t.joined) | queue.full),
         busy.eq((we & (beat.valid | merges | no_place)) | (~we & f.word_stored)),
-        cannot.eq(changing | busy | (we & ~store_free)),
-        stays.eq(q_uncached | p.waits | changing | (~joins & (busy | (we & ~store_free) | alone | f.awaited))),
+        # A line that is only cleaned can be read.
+        cannot.eq(f.moves | f.stale_moves | (we & (f.changes | f.stale)) | f.blocked | busy),
+        steady.eq(p.from_q & ~q.uncached & ~p.waits),
+        may.eq(((steady & ~alone & ~f.awaited) | p.from_head) & ~cannot & ~(we & ~store_free)),
     ]
     go, performed = Signal(name="q_goes"), Signal(name="q_performed")
     load_hit, store_hit, wants_store = Signal(name="load_hit"), Signal(name="store_hit"), Signal(name="wants_store")
     head_done, head_misses, undecided = Signal(name="head_done"), Signal(name="head_misses"), Signal(name="becomes_undecided")
-    tried, found, distrusts = Signal(name="tried"), Signal(name="finds"), Signal(name="access_distrusts")
+    nothing, found, distrusts = Signal(name="asks_nothing"), Signal(name="finds"), Signal(name="access_distrusts")
     word_bad = Signal(name="word_bad")
     bad_tag, bad_word = Signal(name="answers_bad_tag"), Signal(name="answers_bad_word")
     m.d.comb += [
-        go.eq(p.from_q & ~stays),
-        tried.eq((go & ~q.empty) | (p.from_head & ~cannot)),
+        # What a lookup finds that is stale does not matter to one that joins a fill.
+        go.eq((may & p.from_q) | (steady & joins & ~(f.moves | (we & f.changes) | f.blocked))),
+        nothing.eq(p.from_q & q.empty),
         # A line that is being filled is waited for, whatever else is in its set.
         distrusts.eq(f.unsure & ~joins),
         found.eq(enough & ~f.unsure),
-        load_hit.eq(tried & ~we & f.hit & ~f.unsure),
-        store_hit.eq(tried & we & found),
-        bad_tag.eq(tried & distrusts),
+        load_hit.eq(may & ~we & f.hit & ~f.unsure),
+        store_hit.eq(may & we & ~nothing & found),
+        bad_tag.eq(may & ~nothing & distrusts),
         bad_word.eq(load_hit & word_bad),
         # Also one that will not find its line: it must not stay for ever behind an invalidation that nobody sends.
-        wants_store.eq(
-            we
-            & ~(changing | busy)
-            & ((p.from_q & q.cached & ~q.empty & ~p.waits & ~joins & ~alone & ~f.awaited) | (p.from_head & found))
-        ),
-        performed.eq(go & (enough | distrusts | q.empty)),
+        wants_store.eq(we & ~cannot & ((steady & ~q.empty & ~joins & ~alone & ~f.awaited) | (p.from_head & found))),
+        performed.eq((may & p.from_q & (enough | distrusts)) | (go & q.empty)),
         undecided.eq(go & ~(enough | distrusts | q.empty)),
-        head_done.eq(p.from_head & ~cannot & (enough | distrusts)),
+        head_done.eq(may & p.from_head & (enough | distrusts)),
         head_misses.eq(p.from_head & ~f.killed & ~enough & ~distrusts),
     ]
     if u.through:

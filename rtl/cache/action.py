@@ -98,10 +98,9 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
 
     # --- accesses of the CPU that were not performed in the second stage
     joins = Signal(fills.count, name="joins")
-    joined, alone, parks = Signal(name="joined"), Signal(name="alone"), Signal(name="parks")
+    joined, alone, parks = t.joined, Signal(name="alone"), Signal(name="parks")
     m.d.comb += [
-        joins.eq(Mux(t.undecided & ~t.refused, t.joins, 0)),
-        joined.eq(joins.any()),
+        joins.eq(Mux(joined, t.joins, 0)),
         alone.eq(t.undecided & ~t.refused & (t.hits.any() | ((t.passes | t.unsure) & ~joined))),
         parks.eq(joined | (allocate & (t.undecided | (t.head & ~t.again.any())))),
         queue.mark.eq(parks | alone),

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import SocConfig
 from ..probe import Cause
-from .native import AuxOp, AuxSignature, Geometry, add_flight
+from .native import AuxOp, AuxSignature, Geometry, add_pending
 from .ports import BLOCKED_LINES, InvalidateSignature, SnoopOp, SnoopSignature
 from .ring import Ring
 
@@ -49,14 +49,14 @@ class SnoopPort(wiring.Component):
         g, aux = self._g, self.aux
         req, rsp = self.snoop.req, self.snoop.rsp
         write, window, ready, may = Signal(), Signal(), Signal(), Signal()
-        flight = add_flight(m, aux)
+        pending = add_pending(m, aux)
         m.d.comb += [
             write.eq(req.payload.op == SnoopOp.WRITE),
             window.eq(g.in_window(req.payload.addr)),
             ready.eq(req.valid & ~rsp.valid),
             aux.line.eq(g.line_of(req.payload.addr)),
             may.eq(ready & ~(write & self.blocked.all())),
-            aux.valid.eq(may & window & ~flight.any()),
+            aux.valid.eq(may & window & ~pending),
             req.ready.eq(aux.done | (may & ~window)),
         ]
         with m.If(write):

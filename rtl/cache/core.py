@@ -217,12 +217,13 @@ class DCacheCore(wiring.Component):
             queue=queue,
             uncached=uncached,
         )
-        finishing = Signal(fills.count)  # slots whose beats have all come
+        finishing = Signal(fills.count)  # a slot whose beats have all come
         m.d.comb += [
-            finishing.eq(fills.complete & ~Mux(p.op == AuxOp.INSTALL, p.slot, 0) & ~Mux(t.op == AuxOp.INSTALL, t.slot, 0)),
-            install_aux.valid.eq(finishing.any()),
+            finishing.eq(lowest(fills.complete)),
+            install_aux.valid.eq(fills.complete.any()),
             install_aux.op.eq(AuxOp.INSTALL),
-            install_aux.line.eq(pick(lowest(finishing), [fills.slots[n].line for n in range(fills.count)])),
+            install_aux.line.eq(pick(finishing, [fills.slots[n].line for n in range(fills.count)])),
+            fills.ending.eq(Mux(install_aux.grant, finishing, 0)),
         ]
         arrays.add(m)
 
@@ -281,7 +282,7 @@ class DCacheCore(wiring.Component):
             u,
             agents=agents,
             snooped=SnoopedWrite(merge=merge, gone=gone, spoiled=spoiled),
-            writes=fills.taken | a.store_hit,
+            writes=fills.lands | a.store_hit,
         )
         with m.If(queue.empty):
             m.d.sync += lone.eq(0)
@@ -307,13 +308,14 @@ class DCacheCore(wiring.Component):
             # A beat waits for the CPU to take it.
             fills.hold.eq((h.served & ~self.cpu.rsp.ready) | snoop_writes),
         ]
+        writes_beat = beat.valid & ~snoop_writes  # a store is refused in any case
         arrays.write_word(
             m,
-            Mux(fills.taken, beat.index, Mux(merge, t.index, p.index)),
-            Mux(fills.taken, beat.word, p.word),
-            Mux(fills.taken, beat.way, Mux(merge, t.hits, Mux(a.store_hit, f.hits, 0))),
-            Mux(fills.taken, beat.data, a.store_data),
-            Mux(fills.taken, Const(-1, g.data_bytes), a.store_strb),
+            Mux(writes_beat, beat.index, Mux(merge, t.index, p.index)),
+            Mux(writes_beat, beat.word, p.word),
+            Mux(fills.lands & ~snoop_writes, beat.way, 0) | Mux(merge, t.hits, Mux(a.store_hit, f.hits, 0)),
+            Mux(writes_beat, beat.data, a.store_data),
+            Mux(writes_beat, Const(-1, g.data_bytes), a.store_strb),
             snoop_data,
         )
         if g.parity:  # in place of a word

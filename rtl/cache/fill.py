@@ -44,9 +44,10 @@ class FillUnit(wiring.Component):
     """Fetches lines and single uncached beats over AR and R. The last slot is for prefetches, all others for demand fills.
 
     An allocation makes AR valid in the next cycle: a WRAP burst from the missed beat, or an INCR burst from the line's start
-    where a line has more beats than a WRAP burst may have (16). Demand slots have ID 0, so their beats come in the order of their
-    ARs; the prefetch slot has ID 1, and is fetched from its line's start. A demand AR goes before a prefetch's; an uncached one
-    goes when no AR of a line waits. A beat is written to the array in the cycle of its handshake; the slot keeps no data.
+    where a line has more beats than a WRAP burst may have (16). The first beat comes a cycle after that at the earliest. Demand
+    slots have ID 0, so their beats come in the order of their ARs; the prefetch slot has ID 1, and is fetched from its line's
+    start. A demand AR goes before a prefetch's; an uncached one goes when no AR of a line waits. A beat is written to the array
+    in the cycle of its handshake, or before; the slot keeps no data.
 
     What AR and R need of a fill stands in two small tables, in the order of the ARs, so that neither channel looks at the slots.
 
@@ -57,12 +58,14 @@ class FillUnit(wiring.Component):
         pushed for the line that is replaced (one-hot, or 0). alloc_slot : the slot, one-hot.
     slots : what each fetches; ``cause`` of a demand slot is always ``DEMAND``.
     filling, held, complete, error, dropped, used : per slot: from the allocation to ``finish`` / accesses of the CPU refer to
-        it / every beat has come / one came with a bus error / must not be installed, serves nobody / an access waited for it.
+        it / every beat has come, and the end has not begun / one came with a bus error / must not be installed, serves nobody /
+        an access waited for it.
     unread : write-back entries whose words are still being read: a beat waits on R until its line's ``victim`` has been.
     beat : the beat that is offered: ``valid slot word error data index way`` (fills only; ``slot`` and ``way`` one-hot).
-    hold : R is not taken in this cycle. taken : ``beat`` was.
-    finish, drop, use, park, release : per slot, one cycle each: the fill is over / must not be installed / somebody waited for
-        it / an access refers to it from now on / none does any more.
+    hold : R is not taken in this cycle. taken : ``beat`` was. lands : its place is free, so it may be written; known earlier,
+        and a beat that is written and not taken is offered again.
+    ending, finish, drop, use, park, release : per slot, one cycle each: its end begins / the fill is over / must not be
+        installed / somebody waited for it / an access refers to it from now on / none does any more.
     direct : an uncached read ``addr size``; AR is valid in the next cycle if no other waits. The address stays until
         ``ready`` (the AR handshake). Its response is ``direct_rsp`` ``valid data resp``, until ``direct_take``.
     """
@@ -112,7 +115,9 @@ class FillUnit(wiring.Component):
                 "unread": In(entries),
                 "beat": Out(beat),
                 "hold": In(1),
+                "lands": Out(1),
                 "taken": Out(1),
+                "ending": In(n),
                 "finish": In(n),
                 "drop": In(n),
                 "use": In(n),
@@ -125,23 +130,18 @@ class FillUnit(wiring.Component):
                 "r": In(stream.Signature(axi.r_layout)),
             }
         )
-        # Rows of demand fills in the order of their ARs, and behind them one row for the prefetch.
+        # Rows of demand fills in the order of their ARs; behind them AR has one for the prefetch.
         self._row_bits = (self.demand - 1).bit_length()
         depth = (1 << self._row_bits) + 1
         self._wanted = Memory(shape=data.StructLayout({"line": g.line_bits, "word": g.word_bits}), depth=depth, init=[])
-        self._coming = Memory(
-            shape=data.StructLayout(
-                {
-                    "index": g.index_bits,
-                    "word": g.word_bits,
-                    "way": (g.ways - 1).bit_length(),
-                    "slot": self._row_bits,
-                    "victim": entries,
-                }
-            ),
-            depth=depth,
-            init=[],
-        )
+        coming = {
+            "index": g.index_bits,
+            "word": g.word_bits,
+            "way": (g.ways - 1).bit_length(),
+            "slot": self._row_bits,
+            "victim": entries,
+        }
+        self._coming = Memory(shape=data.StructLayout(coming), depth=1 << self._row_bits, init=[])
 
     def _row(self, row, prefetch):
         """The row of a demand fill, or that of the prefetch."""
@@ -168,24 +168,22 @@ class FillUnit(wiring.Component):
             self.alloc_slot.eq(alloc.again | Mux(fresh, first_unused, alloc.prefetch << last)),
             into_last.eq(self.alloc_slot[last]),
         ]
-        for memory in (self._wanted, self._coming):
-            write = memory.write_port()
-            m.d.comb += [
-                write.addr.eq(self._row(tail.row, into_last)),
-                write.en.eq(alloc.valid),
-                write.data.word.eq(Mux(into_last, 0, alloc.word) if wraps else 0),
-            ]
-            if memory is self._wanted:
-                m.d.comb += write.data.line.eq(alloc.line)
-            else:
-                m.d.comb += [
-                    write.data.index.eq(g.set_of(alloc.line)),
-                    write.data.way.eq(encoded(alloc.way)),
-                    write.data.slot.eq(encoded(self.alloc_slot[:last])),
-                    write.data.victim.eq(alloc.victim),
-                ]
         allocates = Signal()
-        m.d.comb += allocates.eq(alloc.valid & ~into_last)
+        wanted_row, coming_row = self._wanted.write_port(), self._coming.write_port()
+        m.d.comb += [
+            allocates.eq(alloc.valid & ~into_last),
+            wanted_row.addr.eq(self._row(tail.row, into_last)),
+            wanted_row.en.eq(alloc.valid),
+            wanted_row.data.word.eq(Mux(into_last, 0, alloc.word) if wraps else 0),
+            wanted_row.data.line.eq(alloc.line),
+            coming_row.addr.eq(tail.row),
+            coming_row.en.eq(allocates),
+            coming_row.data.index.eq(g.set_of(alloc.line)),
+            coming_row.data.word.eq(alloc.word if wraps else 0),
+            coming_row.data.way.eq(encoded(alloc.way)),
+            coming_row.data.slot.eq(encoded(self.alloc_slot[:last])),
+            coming_row.data.victim.eq(alloc.victim),
+        ]
         with m.If(allocates):
             m.d.sync += tail.row.eq(tail.following())
 
@@ -234,31 +232,57 @@ class FillUnit(wiring.Component):
 
         # --- R
         r, beat = self.r.payload, self.beat
-        next_word = [Signal(g.word_bits, name=f"next_word_{ident}") for ident in (DEMAND_ID, PREFETCH_ID)]
-        begins = [Signal(init=1, name=f"begins_{ident}") for ident in (DEMAND_ID, PREFETCH_ID)]  # the next beat is a line's first
+        # Where the next beat of either kind goes is in registers: a beat finds out late enough what else it does.
+        place = data.StructLayout({"index": g.index_bits, "word": g.word_bits, "way": g.ways, "victim": len(self.unread)})
+        demanded, prefetched = Signal(place), Signal(place)
+        demanded_slot = Signal(demand)
+        begins = Signal(init=1)  # the next beat of a demand fill is its line's first
+        ends = Signal()  # ... is its last, and is offered
         coming = self._coming.read_port(domain="comb")
         ahead = Signal()  # of the words of the line that is replaced
         m.d.comb += [
-            coming.addr.eq(self._row(get_at.row, r.id[0])),
+            ends.eq(self.r.valid & ~r.id.any() & r.last),
+            coming.addr.eq(Mux(ends, get_at.following(), get_at.row)),
             beat.valid.eq(self.r.valid & ~r.id[1]),
             beat.error.eq(r.resp.as_value()[1]),
             beat.data.eq(r.data),
-            beat.index.eq(coming.data.index),
-            beat.way.eq(1 << coming.data.way),
-            beat.slot.eq(Mux(r.id[0], 1 << last, 1 << coming.data.slot)),
-            beat.word.eq(Mux(Mux(r.id[0], begins[1], begins[0]), coming.data.word, Mux(r.id[0], next_word[1], next_word[0]))),
-            ahead.eq((coming.data.victim & self.unread).any()),
-            self.taken.eq(beat.valid & ~self.hold & ~ahead),
+            beat.index.eq(Mux(r.id[0], prefetched.index, demanded.index)),
+            beat.way.eq(Mux(r.id[0], prefetched.way, demanded.way)),
+            beat.slot.eq(Mux(r.id[0], 1 << last, demanded_slot)),
+            beat.word.eq(Mux(r.id[0], prefetched.word, demanded.word)),
+            ahead.eq((Mux(r.id[0], prefetched.victim, demanded.victim) & self.unread).any()),
+            self.lands.eq(beat.valid & ~ahead),
+            self.taken.eq(self.lands & ~self.hold),
             self.r.ready.eq(Mux(r.id[1], self.direct_take, ~self.hold & ~ahead)),
             self.direct_rsp.valid.eq(self.r.valid & r.id[1]),
             self.direct_rsp.data.eq(r.data),
             self.direct_rsp.resp.eq(r.resp),
         ]
-        for ident in (DEMAND_ID, PREFETCH_ID):
-            with m.If(self.taken & (r.id[0] == ident)):
-                m.d.sync += [next_word[ident].eq(beat.word + 1), begins[ident].eq(r.last)]
-        with m.If(self.taken & ~r.id[0] & r.last):
+        with m.If(~ends | self.taken):
+            # The row may still be written: it is read until its line begins.
+            m.d.sync += [
+                demanded.index.eq(coming.data.index),
+                demanded.way.eq(1 << coming.data.way),
+                demanded.victim.eq(coming.data.victim),
+                demanded_slot.eq(1 << coming.data.slot),
+            ]
+            with m.If(begins | ends):
+                m.d.sync += demanded.word.eq(coming.data.word)
+        with m.If(self.taken & ~r.id[0]):
+            m.d.sync += begins.eq(r.last)
+            with m.If(~r.last):
+                m.d.sync += demanded.word.eq(demanded.word + 1)
+        with m.If(self.taken & ends):
             m.d.sync += get_at.row.eq(get_at.following())
+        # A prefetch begins at its line's start, and so its number is 0 again at the end.
+        with m.If(self.taken & r.id[0]):
+            m.d.sync += prefetched.word.eq(prefetched.word + 1)
+        with m.If(alloc.valid & into_last):
+            m.d.sync += [
+                prefetched.index.eq(g.set_of(alloc.line)),
+                prefetched.way.eq(alloc.way),
+                prefetched.victim.eq(alloc.victim),
+            ]
 
         # --- the slots
         for n in range(self.count):
@@ -281,5 +305,7 @@ class FillUnit(wiring.Component):
                 if n == last:
                     m.d.sync += slot.cause.eq(alloc.cause)
             with m.If(self.finish[n]):
-                m.d.sync += [self.filling[n].eq(0), self.complete[n].eq(0)]
+                m.d.sync += self.filling[n].eq(0)
+            with m.If(self.ending[n]):
+                m.d.sync += self.complete[n].eq(0)
         return m

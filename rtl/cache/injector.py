@@ -6,7 +6,7 @@ from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import SocConfig
-from .native import AuxOp, AuxSignature, Geometry, add_flight
+from .native import AuxOp, AuxSignature, Geometry, add_pending
 from .onehot import lowest
 from .ring import Ring
 
@@ -64,7 +64,7 @@ class EvictionInjector(wiring.Component):
         m = Module()
         g, aux = self._g, self.aux
         lfsr, coins = Signal(33, init=self._BEGIN), Signal(8)  # and its newest bits
-        flight = add_flight(m, aux)
+        pending = add_pending(m, aux)
         with m.If(self.enable):
             m.d.sync += [lfsr.eq(Cat(lfsr[32] ^ lfsr[19], lfsr)), coins.eq(Cat((lfsr & Cat(self.seed, 1)).xor(), coins))]
         with m.If(self.reseed):
@@ -85,7 +85,7 @@ class EvictionInjector(wiring.Component):
         row, place = Ring(g.state_rows, name="row_at"), Ring(g.span, name="place")
         moves = Signal()
         m.d.comb += [
-            passes.eq(searching & ~self.stained & ~self.held & ~flight.any()),
+            passes.eq(searching & ~self.stained & ~self.held & ~pending),
             moves.eq(Mux(searching, aux.done & ~self.evicted, self.enable & coins[-1])),
         ]
         m.d.sync += row_stained.eq(self.stained & ~self.held)
@@ -102,7 +102,7 @@ class EvictionInjector(wiring.Component):
         with m.If(passes | self.reseed):
             m.d.sync += place.row.eq(0)
         m.d.comb += [
-            aux.valid.eq(searching & self.enable & row_stained & ~flight.any()),
+            aux.valid.eq(searching & self.enable & row_stained & ~pending),
             aux.op.eq(AuxOp.EVICT_SET),
             aux.line.eq(Cat(place.row, row.row)),
             self.row.eq(row.row),
@@ -155,7 +155,7 @@ class LineCommand(wiring.Component):
             asked = Cat(asked, self.flip_data, self.flip_tag)
         todo = Signal(len(asked))  # evict, write back, prefetch, upset of a byte, of the tag
         now = Signal(len(asked))
-        flight = add_flight(m, aux)
+        pending = add_pending(m, aux)
         m.d.comb += [self.busy.eq(state != State.IDLE), now.eq(lowest(todo))]
         if g.parity:
             at = Signal(g.offset_bits)
@@ -174,7 +174,7 @@ class LineCommand(wiring.Component):
                 # The pipeline asks again for a line that is being filled; a prefetch also waits for its line's write-back.
                 m.d.comb += [
                     aux.op.eq(Mux(now[0], AuxOp.EVICT_LINE, Mux(now[1], AuxOp.CLEAN_LINE, AuxOp.PREFETCH))),
-                    aux.valid.eq(~flight.any() & ~(now[2] & ~self.slot_free)),
+                    aux.valid.eq(~pending & ~(now[2] & ~self.slot_free)),
                 ]
                 if g.parity:
                     with m.If(now[3:].any()):
@@ -182,7 +182,7 @@ class LineCommand(wiring.Component):
                 with m.If(aux.done):
                     m.d.sync += [todo.eq(todo & ~now), state.eq(State.WAIT)]
             with m.Case(State.WAIT):
-                m.d.comb += [aux.op.eq(AuxOp.QUIET), aux.valid.eq(~flight.any())]
+                m.d.comb += [aux.op.eq(AuxOp.QUIET), aux.valid.eq(~pending)]
                 with m.If(aux.done):
                     m.d.sync += state.eq(Mux(todo == 0, State.IDLE, State.ACT))
         return m

@@ -49,9 +49,9 @@ class LineState:
         return bits.bit_select(index[: self.g.span_bits], 1) if self.g.span_bits else bits[0]
 
     def _read_row_bit(self, m: Module, bits: Signal, name: str, index: Value, before: Value) -> Value:
-        """A row's bit of ``bits``, as it was in the cycle before: half of the selection before the edge, half behind it."""
+        """A row's bit of ``bits``, as it was in the cycle before; the last step of the selection is behind the edge."""
         rows = self.g.state_rows
-        low = (rows - 1).bit_length() // 2
+        low = max((rows - 1).bit_length() - 1, 0)
         if rows == 1:
             bit = Signal(name=name)
             m.d.sync += bit.eq(bits)

@@ -52,7 +52,7 @@ class Found:
         self.valid, self.dirty, self.hits, self.hit = Signal(g.ways), Signal(g.ways), Signal(g.ways), Signal(name="hit")
         #: Slots that fill its set, and its line.
         self.same_set, self.same_line = Signal(slots, name="same_set"), Signal(slots, name="same_line")
-        #: Accesses are parked on a fill of its line that has ended; of a line of its set.
+        #: Accesses are parked on a fill of its line, or of a line of its set; matters if it has ended.
         self.awaited, self.set_awaited = Signal(name="awaited"), Signal(name="set_awaited")
         #: Write-back entries: of its line, of its set, of its set and not read yet.
         self.in_buffer = Signal(entries, name="in_buffer")
@@ -60,9 +60,10 @@ class Found:
         self.set_unread = Signal(entries, name="set_unread")
         #: With parity: a valid way's tag is wrong, so no hit and no miss may be trusted.
         self.unsure = Signal(name="unsure")
-        #: The third stage is changing its set, or did while it was read: the lookup finds what no longer is. ``moved``: what
-        #: an access may find, too.
-        self.killed, self.moved = Signal(name="killed"), Signal(name="moved")
+        #: The third stage is changing its set, or did while it was read: the lookup finds what no longer is, and is
+        #: ``killed``. ``moves``, ``stale_moves``: the same, and what an access may find changes.
+        self.changes, self.stale, self.killed = Signal(name="set_changes"), Signal(name="stale"), Signal(name="killed")
+        self.moves, self.stale_moves = Signal(name="set_moves"), Signal(name="stale_moves")
         #: A snooped write of its set is under way.
         self.blocked = Signal(name="blocked")
         #: The third stage holds the follower of a store to the same set (the same word of it).
@@ -79,47 +80,70 @@ def add_lookup(m: Module, u: Units, *, blocked: Sequence[Value]) -> Found:
     g, p, third = u.g, u.p, u.p.third
     slots, entries = [u.fills.slots[n] for n in range(u.fills.count)], u.config.dcache.write_entries
     f = Found(g, u.fills.count, entries)
-    next_index = g.set_of(p.next_line)
+    next_index, next_tag = g.set_of(p.next_line), p.next_line[g.index_bits :]
     valid, dirty = u.state.lookup(m, next_index, p.index)
     # State bits and tags were read in the first stage, beside the change that the third made in that cycle.
-    next_same, stale, stale_moves = Signal(name="third_has_next"), Signal(name="stale"), Signal(name="stale_moves")
-    just_dirty = Signal(g.ways, name="just_dirty")
+    next_same, flash, flashed = Signal(name="third_has_next"), Signal(name="flashes"), Signal(name="flashed")
+    was_slow, was_moving, was_dirtied = Signal(name="was_slow"), Signal(name="was_moving"), Signal(name="was_dirtied")
+    were_hit = Signal(g.ways, name="were_hit")
     # State bits do not matter to an access that joins a fill. (An agent's operation on a set has no tag to compare.)
     joins = f.same_line.any() & (p.op == AuxOp.NONE)
-    m.d.comb += next_same.eq(third.index == next_index)
+    m.d.comb += [next_same.eq(third.index == next_index), flash.eq(third.op == AuxOp.FLASH)]
     m.d.sync += [
-        stale.eq((next_same & third.slow) | (third.op == AuxOp.FLASH)),
-        just_dirty.eq(Mux(next_same & third.dirties, third.hits, 0)),
-        stale_moves.eq((next_same & third.moves) | (third.op == AuxOp.FLASH)),
+        was_slow.eq(next_same & third.slow),
+        was_moving.eq(next_same & third.moves),
+        was_dirtied.eq(next_same & third.dirties),
+        were_hit.eq(third.hits),
+        flashed.eq(flash),
     ]
     same_index = Signal(name="third_has_set")
     slot_set, slot_line = Signal(u.fills.count, name="slot_has_set"), Signal(u.fills.count, name="slot_has_line")
+    # Slots and entries are compared a stage ahead too, where one that is free counts as another line's. Beside that the third
+    # stage may fill a slot: with the same line, or another one of the set. (If it fills an entry so, the lookup is stale.)
+    filled = Signal(u.fills.count, name="slot_filled")
+    had_set, had_line = Signal(name="third_had_set"), Signal(name="third_had_line")
+    slot_has_set = Cat(g.set_of(slot.line) == next_index for slot in slots) & (u.fills.filling | u.fills.held)
+    m.d.sync += [
+        same_index.eq(p.index == next_index),
+        slot_set.eq(slot_has_set),
+        slot_line.eq(slot_has_set & Cat(slot.line[g.index_bits :] == next_tag for slot in slots)),
+        filled.eq(Mux(u.fills.alloc.valid, u.fills.alloc_slot, 0)),
+        had_set.eq(next_same),
+        had_line.eq(next_same & (third.line[g.index_bits :] == next_tag)),
+    ]
     m.d.comb += [
-        same_index.eq(third.index == p.index),
         f.set_stored.eq(same_index & third.stored),
         f.word_stored.eq(f.set_stored & (third.word == p.word)),
-        f.killed.eq((same_index & third.slow) | (third.op == AuxOp.FLASH) | (stale & ~joins)),
-        f.moved.eq((same_index & third.moves) | (third.op == AuxOp.FLASH) | (stale_moves & ~joins)),
+        f.changes.eq((same_index & third.slow) | flash),
+        f.moves.eq((same_index & third.moves) | flash),
+        f.stale.eq(was_slow | flashed),
+        f.stale_moves.eq(was_moving | flashed),
+        f.killed.eq(f.changes | (f.stale & ~joins)),
         f.blocked.eq(Cat(blocked).any()),
         f.valid.eq(valid),
         # The dirty bit of a store is written one cycle after its bytes.
-        f.dirty.eq(dirty | just_dirty | Mux(same_index & third.dirties, third.hits, 0)),
+        f.dirty.eq(dirty | Mux(was_dirtied, were_hit, 0) | Mux(same_index & third.dirties, third.hits, 0)),
         f.hits.eq(Cat(valid[w] & (u.arrays.tags[w] == p.tag) for w in range(g.ways))),
         f.hit.eq(f.hits.any()),
-        slot_set.eq(Cat(g.set_of(slot.line) == p.index for slot in slots)),
-        slot_line.eq(slot_set & Cat(slot.line[g.index_bits :] == p.tag for slot in slots)),
-        f.same_set.eq(slot_set & u.fills.filling),
-        f.same_line.eq(slot_line & u.fills.filling),
-        f.awaited.eq((slot_line & u.fills.held & ~u.fills.filling).any()),
-        f.set_awaited.eq((slot_set & u.fills.held & ~u.fills.filling).any()),
+        f.same_set.eq((slot_set & u.fills.filling) | Mux(had_set, filled, 0)),
+        f.same_line.eq((slot_line & u.fills.filling) | Mux(had_line, filled, 0)),
+        f.awaited.eq((slot_line & u.fills.held).any()),
+        f.set_awaited.eq((slot_set & u.fills.held).any()),
         f.unsure.eq((valid & u.arrays.bad_tags).any()),
     ]
-    buffered_set = Signal(entries)
+    buffered_set, buffered_line = Signal(entries), Signal(entries)
+    # A store is queued in the second stage, which no lookup behind it is refused for.
+    ahead = not u.through
+    index, tag = (next_index, next_tag) if ahead else (p.index, p.tag)
+    has_set = Cat(g.set_of(u.wb.lines[n]) == index for n in range(entries)) & u.wb.occupied
+    m.d["sync" if ahead else "comb"] += [
+        buffered_set.eq(has_set),
+        buffered_line.eq(has_set & Cat(u.wb.lines[n][g.index_bits :] == tag for n in range(entries))),
+    ]
     m.d.comb += [
-        buffered_set.eq(Cat(g.set_of(u.wb.lines[n]) == p.index for n in range(entries))),
         f.set_buffered.eq(buffered_set & u.wb.occupied),
         f.set_unread.eq(0 if u.through else buffered_set & u.wb.unread),
-        f.in_buffer.eq(f.set_buffered & Cat(u.wb.lines[n][g.index_bits :] == p.tag for n in range(entries))),
+        f.in_buffer.eq(buffered_line & u.wb.occupied),
     ]
     return f
 
@@ -219,6 +243,7 @@ def hand_over(
         t.again.eq(Mux(p.from_head, u.queue.head_slots, 0)),
         *[t.tags[w].eq(u.arrays.tags[w]) for w in ways],
         t.joins.eq(f.same_line),
+        t.joined.eq(undecided & ~refused & f.same_line.any()),
         t.wants.eq(misses & ~f.hit & ~f.unsure),
         t.acts.eq(acts),
         t.drops.eq(drops),

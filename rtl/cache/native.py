@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out
 from ..axi.bus import Resp
 from ..config import SocConfig
 
-__all__ = ["AUX_LATENCY", "AuxOp", "AuxSignature", "Geometry", "NativeSignature", "add_flight"]
+__all__ = ["AUX_LATENCY", "AuxOp", "AuxSignature", "Geometry", "NativeSignature", "add_pending", "add_flight"]
 
-#: Cycles from ``grant`` to ``done`` or ``retry`` of an :class:`AuxSignature`: the stages behind the first.
+#: Cycles from the walker's ``grant`` to its ``done`` or ``retry``: the stages behind the first.
 AUX_LATENCY = 2
 
 
@@ -140,8 +140,9 @@ class AuxOp(enum.Enum, shape=4):
 class AuxSignature(wiring.Signature):
     """Use of the pipeline, seen from the agent.
 
-    ``valid op line`` hold until ``grant`` (the lookup starts). Exactly :data:`AUX_LATENCY` cycles after ``grant`` either
-    ``done`` (performed, or nothing to do) or ``retry`` (nothing was changed; ask again) is high.
+    ``valid op line`` hold until ``grant``. After it either ``done`` (performed, or nothing to do) or ``retry`` (nothing was
+    changed; ask again) is high for a cycle. The walker's lookup starts with ``grant``, so that is exactly :data:`AUX_LATENCY`
+    cycles later, and lookups follow each other. Others have one at a time, which waits in a register until it starts.
     """
 
     def __init__(self, line_bits: int):
@@ -157,10 +158,20 @@ class AuxSignature(wiring.Signature):
         return f"AuxSignature({self._line_bits})"
 
 
+def add_pending(m: Module, aux: AuxSignature) -> Signal:
+    """Adds the state "a lookup was granted and has not ended" of an agent that has one at a time, and returns it.
+
+    High from the cycle after ``grant`` until that of ``done`` or ``retry``; the agent asks while it is low.
+    """
+    pending = Signal(name="pending")
+    m.d.sync += pending.eq(aux.grant | (pending & ~(aux.done | aux.retry)))
+    return pending
+
+
 def add_flight(m: Module, aux: AuxSignature) -> Signal:
     """Adds a record of an agent's lookups under way and returns it: bit *n* is high *n + 1* cycles after a ``grant``.
 
-    So the last bit comes with ``done`` or ``retry``, and an agent that has one lookup at a time asks while no bit is set.
+    So the last bit comes with ``done`` or ``retry``. For the walker.
     """
     flight = Signal(AUX_LATENCY, name="flight")
     m.d.sync += flight.eq(Cat(aux.grant, flight))

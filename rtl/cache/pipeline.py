@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from amaranth import Const, Module, Mux, Signal
+from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data
 
 from .arrays import Arrays
@@ -30,7 +30,7 @@ class ThirdStage:
 
         self.line, self.word = register("line", g.line_bits), register("word", g.word_bits)
         self.op, self.who = register("op", AuxOp), register("who", agents)
-        self.slot = register("slot", slots)  # of INSTALL
+        self.slot = register("slot", slots)  # of INSTALL, else 0
         self.follower, self.of_q, self.stored = register("follower", 1), register("of_q", 1), register("stored", 1)
         #: A store made its line dirty. The undecided access, or the follower, is a store that found no line (write-through).
         self.dirties, self.passes = (Const(0), register("passes", 1)) if through else (self.stored, Const(0))
@@ -45,6 +45,7 @@ class ThirdStage:
         self.again = register("again", slots)  # the queue's head: the slot that it keeps if its line has left again
         self.tags = [register(f"tag_{w}", g.tag_bits) for w in range(g.ways)]
         self.joins = register("joins", slots)  # the fill of this line that is in flight
+        self.joined = register("joined", 1)  # the undecided access waits for it
         self.wants, self.acts = register("wants", 1), register("acts", 1)  # may start a fill; may be performed
         self.drops = register("drops", 1)  # lines leave
         self.in_buffer = register("in_buffer", 1)  # its line is in the write-back buffer
@@ -74,9 +75,9 @@ class Pipeline:
                     "size": 3,
                     "tag": 16,
                     "meta": meta_width,
-                    "cached": 1,
                     "window": 1,
                     "empty": 1,  # a write without strobes: nothing to do
+                    "uncached": 1,
                 }
             ),
             name="q",
@@ -85,11 +86,18 @@ class Pipeline:
         self.q_leaves = Signal(name="q_leaves")
         self.from_q, self.from_old, self.from_head = Signal(name="from_q"), Signal(name="from_old"), Signal(name="from_head")
         self.line, self.word = Signal(g.line_bits, name="line"), Signal(g.word_bits, name="word")
-        self.next_line = Signal(g.line_bits, name="next_line")  # the line in the first stage
+        self.next_line, self.next_word = (
+            Signal(g.line_bits, name="next_line"),
+            Signal(g.word_bits, name="next_word"),
+        )  # first stage
+        self.we = Signal(name="we")  # of an access
         self.op = Signal(AuxOp, name="op")
         self.who = Signal(agents, name="who")
         self.way = Signal(g.ways, name="way")  # of WALK_WAY
-        self.slot = Signal(slots, name="slot")  # of INSTALL
+        self.slot = Signal(slots, name="slot")  # of INSTALL, else 0
+        # An agent's lookup that waits for the first stage
+        self.held, self.held_line = Signal(name="held"), Signal(g.line_bits, name="held_line")
+        self.held_op, self.held_who = Signal(AuxOp, name="held_op"), Signal(agents, name="held_who")
         self.busy = Signal(name="busy")  # q waits for an uncached access
         self.waits = Signal(name="waits")  # q would be refused in this cycle, whatever its lookup finds
         self.ask_head = Signal(name="ask_head")  # the queue's head is to be looked up
@@ -121,17 +129,16 @@ def add_first_stage(
 ) -> Signal:
     """Adds the choice of the next operation; returns ``grant``: the word that ``read`` (the write-back buffer) wants is read.
 
-    ``agents`` come before the CPU, in their order, but never take two turns in a row while it wants one. The head of the queue
-    comes before the undecided access, that before ``q``, that before a new access. Whose address goes to the arrays depends on
-    registers and on who asks, never on what the second stage finds; that decides only whether a new access is taken. A bank
-    that a load and the write-back buffer want at once goes to each in turn, but a load that was refused before (it most
-    likely waits for what the buffer is doing) does not delay the buffer. ``store_now``: a store may change the set in the
-    second stage, so a whole line cannot be read from it.
+    ``agents`` come before the CPU, in their order, but never take two turns in a row while it wants one. What one of them asks
+    waits a cycle in a register, so that the choice comes early; only a fill's end and a snoop go straight in, before it, and the
+    walker's lookups, which follow each other, behind it. The head of the queue comes before the undecided access, that before
+    ``q``, that before a new access. Whose address goes to the arrays depends on registers and on who asks, never on what the
+    second stage finds; that decides only whether a new access is taken. A bank that a load and the write-back buffer want at
+    once goes to each in turn, but a load that was refused before (it most likely waits for what the buffer is doing) does not
+    delay the buffer. ``store_now``: a store may change the set in the second stage, so a whole line cannot be read from it.
     """
     names = list(agents)
-    wants, pick = Signal(len(names), name="wants"), Signal(len(names), name="pick")
-    aux_line, aux_op = Signal(g.line_bits, name="aux_line"), Signal(AuxOp, name="aux_op")
-    turn, go, before = Signal(name="aux_turn"), Signal(name="aux_go"), Signal(name="aux_before")
+    turn, go, owed = Signal(name="aux_turn"), Signal(name="aux_go"), Signal(name="owed")  # the CPU has waited for an agent
     incoming = cpu.req.payload
 
     replay, newest = Signal(name="replay"), Signal(name="newest")
@@ -143,20 +150,48 @@ def add_first_stage(
     ]
 
     # --- the agents
-    for n, agent in enumerate(agents.values()):
-        m.d.comb += [wants[n].eq(agent.valid), agent.grant.eq(go & pick[n])]
-        with m.If(pick[n]):
-            m.d.comb += [aux_line.eq(agent.line), aux_op.eq(agent.op)]
-    reads_line = pick[names.index("snoop")] if "snoop" in names else 0
+    wants, picks = Signal(len(names), name="wants"), Signal(len(names), name="picks")
+    line_of_pick, op_of_pick = Signal(g.line_bits, name="picked_line"), Signal(AuxOp, name="picked_op")
+    urgent, walk = [name for name in ("install", "snoop") if name in names], agents["walk"]
+    now, hurries = Signal(len(names), name="agent"), Signal(name="agent_hurries")  # whose turn it would be
+    for n, (name, agent) in enumerate(agents.items()):
+        if name in urgent or agent is walk:
+            m.d.comb += agent.grant.eq(go & now[n])
+        else:
+            m.d.comb += [wants[n].eq(agent.valid), agent.grant.eq(picks[n] & ~p.held)]
+            with m.If(picks[n]):
+                m.d.comb += [line_of_pick.eq(agent.line), op_of_pick.eq(agent.op)]
+    with m.If(~p.held):
+        m.d.sync += [
+            p.held.eq(wants.any()),
+            p.held_line.eq(line_of_pick),
+            p.held_op.eq(op_of_pick),
+            p.held_who.eq(picks),
+        ]
+    with m.Elif(go & ~hurries):
+        m.d.sync += p.held.eq(0)
+    aux_line, aux_op = Signal(g.line_bits, name="aux_line"), Signal(AuxOp, name="aux_op")
     m.d.comb += [
-        pick.eq(lowest(wants)),
-        turn.eq(wants.any() & ~(before & cpu_wants)),
+        picks.eq(lowest(wants)),
+        now.eq(Mux(p.held, p.held_who, 1 << names.index("walk"))),
+        aux_line.eq(Mux(p.held, p.held_line, walk.line)),
+        aux_op.eq(Mux(p.held, p.held_op, walk.op)),
+    ]
+    for name in reversed(urgent):
+        agent = agents[name]
+        with m.If(agent.valid):
+            m.d.comb += [now.eq(1 << names.index(name)), aux_line.eq(agent.line), aux_op.eq(agent.op)]
+    reads_line = now[names.index("snoop")] if "snoop" in names else Const(0)
+    m.d.comb += [
+        hurries.eq(Cat(agents[name].valid for name in urgent).any()),
+        turn.eq((hurries | p.held | walk.valid) & ~owed),
         # A slot that an agent cannot use yet stays empty: stores without a gap would keep it out for ever.
         go.eq(turn & ~(store_now & reads_line)),
     ]
+    m.d.sync += owed.eq(go & cpu_wants)
 
     # --- the CPU, and the banks
-    line, word, loads = Signal(g.line_bits, name="cpu_line"), Signal(g.word_bits, name="next_word"), Signal(name="next_loads")
+    line, word, loads = Signal(g.line_bits, name="cpu_line"), Signal(g.word_bits, name="cpu_word"), Signal(name="next_loads")
     with m.If(p.ask_head):
         m.d.comb += [line.eq(queue.head.line), word.eq(queue.head.word), loads.eq(~queue.head.we)]
     with m.Elif(p.ask_old):
@@ -167,12 +202,13 @@ def add_first_stage(
         m.d.comb += [
             line.eq(g.line_of(incoming.addr)),
             word.eq(incoming.addr[g.byte_bits : g.offset_bits]),
-            loads.eq(~incoming.we),
+            loads.eq(cpu.req.valid & ~incoming.we),
         ]
     conflict, grant = Signal(name="bank_conflict"), Signal(name="read_grant")
     yields, waited = Signal(name="read_yields"), Signal(name="read_waited")
     m.d.comb += [
-        conflict.eq(cpu_wants & ~turn & loads & read.valid & (g.bank_of(word) == g.bank_of(read.word))),
+        # An agent's turn is not looked at: the buffer may yield to a load that does not come yet.
+        conflict.eq(loads & read.valid & (g.bank_of(word) == g.bank_of(read.word))),
         yields.eq(conflict & ~waited & ~replay),
         grant.eq(read.valid & ~yields & ~(go & reads_line)),
         cpu_goes.eq(~turn & ~(conflict & ~yields)),
@@ -184,18 +220,21 @@ def add_first_stage(
     row, read_row = g.row_of(g.set_of(line), word), g.row_of(read.index, read.word)
     for bank in range(g.banks):
         mine = Signal(name=f"reads_bank_{bank}")
-        loaded = Signal(name=f"loads_bank_{bank}")
-        m.d.comb += [mine.eq(grant & (g.bank_of(read.word) == bank)), loaded.eq(loads & (g.bank_of(word) == bank))]
-        here, enable = Mux(mine, read_row, row), mine | (cpu_wants & cpu_goes & loaded)
+        m.d.comb += mine.eq(grant & (g.bank_of(read.word) == bank))
+        here = Mux(mine, read_row, row)
         if "snoop" in names:
             snoops = Signal(name=f"snoops_bank_{bank}")
             m.d.comb += snoops.eq(go & reads_line)
-            here, enable = Mux(snoops, g.set_of(aux_line), here), enable | snoops
-        arrays.read_bank(m, bank, here, enable)
+            here = Mux(snoops, g.set_of(aux_line), here)
+        arrays.read_bank(m, bank, here, 1)
 
     # --- into the second stage
     accept = Signal(name="accept")
-    m.d.comb += [p.next_line.eq(Mux(turn, aux_line, line)), accept.eq(cpu.req.valid & cpu.req.ready)]
+    m.d.comb += [
+        p.next_line.eq(Mux(turn, aux_line, line)),
+        p.next_word.eq(word),
+        accept.eq(cpu.req.valid & cpu.req.ready),
+    ]
     arrays.read_tags(m, g.set_of(p.next_line), 1)
     m.d.sync += [
         p.from_q.eq(accept | (cpu_goes & replay & ~p.ask_head & ~p.ask_old)),
@@ -203,14 +242,15 @@ def add_first_stage(
         p.from_old.eq(p.old_granted),
         p.line.eq(p.next_line),
         p.word.eq(word),
+        p.we.eq(~loads),
         p.op.eq(Mux(go, aux_op, AuxOp.NONE)),
-        p.who.eq(Mux(go, pick, 0)),
+        p.who.eq(Mux(go, now, 0)),
         p.way.eq(walk_way),
-        p.slot.eq(lowest(finishing)),
-        before.eq(go),
+        p.slot.eq(Mux(go, finishing, 0)),
     ]
     with m.If(p.q_leaves):
         m.d.sync += p.q_valid.eq(0)
+    empty = incoming.we & ~incoming.strb.any() & g.in_window(incoming.addr)
     with m.If(accept):
         m.d.sync += [
             p.q_valid.eq(1),
@@ -222,7 +262,7 @@ def add_first_stage(
             p.q.tag.eq(incoming.tag),
             p.q.meta.eq(incoming.meta),
             p.q.window.eq(g.in_window(incoming.addr)),
-            p.q.cached.eq(incoming.cacheable & g.in_window(incoming.addr)),
-            p.q.empty.eq(incoming.we & ~incoming.strb.any() & g.in_window(incoming.addr)),
+            p.q.empty.eq(empty),
+            p.q.uncached.eq(~empty & ~(incoming.cacheable & g.in_window(incoming.addr))),
         ]
     return grant

@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import SocConfig
-from .native import AuxOp, AuxSignature, Geometry, add_flight
+from .native import AuxOp, AuxSignature, Geometry, add_pending
 
 __all__ = ["NextLinePrefetcher"]
 
@@ -37,12 +37,12 @@ class NextLinePrefetcher(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         aux, g = self.aux, self._g
-        wanted, flight = Signal(), add_flight(m, aux)
+        wanted, pending = Signal(), add_pending(m, aux)
         target, following = Signal(g.line_bits), Signal(g.line_bits + 1)
         m.d.comb += [
             aux.op.eq(AuxOp.PREFETCH),
             aux.line.eq(target),
-            aux.valid.eq(wanted & self.enable & self.slot_free & ~flight.any()),
+            aux.valid.eq(wanted & self.enable & self.slot_free & ~pending),
             following.eq(self.line + 1),
         ]
         with m.If(aux.grant):

@@ -77,6 +77,7 @@ def test_a_line_longer_than_a_wrap_burst_is_fetched_from_its_start():
     async def testbench(ctx, dut):
         slot = await allocate(ctx, dut, 3, word=9)
         assert shown(ctx, dut) == (CONFIG.memory.base + 3 * 128, 0, 32, Burst.INCR)
+        await ctx.tick()
         assert await beat(ctx, dut, 0, 0) == (slot, 3, 1, 0)
 
     run(testbench, config)
@@ -122,11 +123,15 @@ def test_beats_belong_to_the_fills_in_the_order_of_their_ars(slots):
                 if n < 8 and not k:
                     assert await beat(ctx, dut, 1, k, last=n == 7) == (1 << slots, 99 & 63, 1, n)
             assert ctx.get(dut.complete) & ~(1 << slots) == taken[n]
+            ctx.set(dut.ending, taken[n])
             ctx.set(dut.finish, taken[n])
             await ctx.tick()
+            ctx.set(dut.ending, 0)
             ctx.set(dut.finish, 0)
+            assert not ctx.get(dut.complete) & taken[n]
             taken.append(await allocate(ctx, dut, n + slots, word=(n + slots) % 8, way=1 + (n + slots) % 2))
             assert taken[-1] == taken[n], "the only free one"
+            await ctx.tick()
 
     run(testbench, CONFIG.replace(dcache__fill_slots=slots))
 
@@ -145,6 +150,7 @@ def test_a_held_slot_fetches_its_line_again():
             await beat(ctx, dut, 0, n, last=n % 8 == 7)
         assert await allocate(ctx, dut, 5, word=2, again=slot) == slot
         assert shown(ctx, dut)[0] == address(5, 2)
+        await ctx.tick()
         assert await beat(ctx, dut, 0, 0) == (slot, 5, 1, 2)
         assert ctx.get(dut.filling) & slot
 
