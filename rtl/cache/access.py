@@ -140,7 +140,7 @@ def add_access(
         steady.eq(p.from_q & ~q.uncached & ~p.waits),
         may.eq(((steady & ~alone & ~f.awaited) | p.from_head) & ~cannot & ~(we & ~store_free)),
     ]
-    go, performed = Signal(name="q_goes"), Signal(name="q_performed")
+    go, answers, performed = p.q_goes, Signal(name="lookup_answers"), Signal(name="q_performed")
     load_hit, store_hit, wants_store = Signal(name="load_hit"), Signal(name="store_hit"), Signal(name="wants_store")
     head_done, head_misses, undecided = Signal(name="head_done"), Signal(name="head_misses"), Signal(name="becomes_undecided")
     nothing, found, distrusts = Signal(name="asks_nothing"), Signal(name="finds"), Signal(name="access_distrusts")
@@ -148,7 +148,7 @@ def add_access(
     bad_tag, bad_word = Signal(name="answers_bad_tag"), Signal(name="answers_bad_word")
     m.d.comb += [
         # What a lookup finds that is stale does not matter to one that joins a fill.
-        go.eq((may & p.from_q) | (steady & joins & ~(f.moves | (we & f.changes) | f.blocked))),
+        go.eq((may & p.from_q) | (steady & joins & ~q.empty & ~(f.moves | (we & f.changes) | f.blocked))),
         nothing.eq(p.from_q & q.empty),
         # A line that is being filled is waited for, whatever else is in its set.
         distrusts.eq(f.unsure & ~joins),
@@ -159,9 +159,10 @@ def add_access(
         bad_word.eq(load_hit & word_bad),
         # Also one that will not find its line: it must not stay for ever behind an invalidation that nobody sends.
         wants_store.eq(we & ~cannot & ((steady & ~q.empty & ~joins & ~alone & ~f.awaited) | (p.from_head & found))),
-        performed.eq((may & p.from_q & (enough | distrusts)) | (go & q.empty)),
-        undecided.eq(go & ~(enough | distrusts | q.empty)),
-        head_done.eq(may & p.from_head & (enough | distrusts)),
+        answers.eq(may & (enough | distrusts | nothing)),
+        performed.eq(p.from_q & answers),
+        undecided.eq(go & ~(enough | distrusts | nothing)),
+        head_done.eq(p.from_head & answers),
         head_misses.eq(p.from_head & ~f.killed & ~enough & ~distrusts),
     ]
     if u.through:
@@ -206,7 +207,11 @@ def add_access(
         queue.data.eq(Mux(p.from_q & q.we, q.data, word)),
         queue.settle.eq(head_done & ~rsp.ready),
         queue.pop.eq(~queue.empty & rsp.valid & rsp.ready),
-        rsp.valid.eq(Mux(queue.empty, performed | uncached.done, ~head.parked | h.settled | h.served | h.fails | head_done)),
+        # Nothing but the hit is late.
+        rsp.valid.eq(
+            (answers & (queue.empty | p.from_head))
+            | Mux(queue.empty, uncached.done, ~head.parked | h.settled | h.served | h.fails)
+        ),
         rsp.payload.we.eq(Mux(queue.empty, q.we, head.we)),
         rsp.payload.meta.eq(Mux(queue.empty, q.meta, head.meta)),
         rsp.payload.resp.eq(Mux(uncached.done, uncached.resp, Mux(h.fails, Resp.SLVERR, Resp.OKAY))),

@@ -74,7 +74,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
     # --- the line that is concerned: the victim if a fill is wanted
     victim, selected = Signal(g.ways, name="victim"), Signal(g.ways, name="selected")
     victim_dirty, found_line = Signal(name="victim_dirty"), Signal(g.line_bits, name="found_line")
-    oldest = policy.victim(m, t.index, p.index)
+    oldest = policy.victim(m, t.index, p.index, p.same_index)
     m.d.comb += [
         victim.eq(Mux(t.full, oldest, lowest(~t.valid))),
         victim_dirty.eq(t.full & (oldest & t.dirty).any()),
@@ -194,7 +194,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         index=t.index,
         ways=changed,
         # A line that is cleaned may have been valid because it was dirty.
-        valid=(install | leaves | pushes | snooped.gone.any(), install | (pushes & ~leaves)),
+        valid=(install | leaves | pushes | snooped.gone.any(), install | (t.acts & ~t.drops)),
         dirty=(stored | leaves | pushes, stored),
         fresh=(install | used_fresh, install & (ending.cause == Cause.PREFETCH) & ~(t.slot & fills.used).any()),
         flash=flash,

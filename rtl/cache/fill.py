@@ -287,10 +287,10 @@ class FillUnit(wiring.Component):
         # --- the slots
         for n in range(self.count):
             slot = self.slots[n]
-            with m.If(self.taken & beat.slot[n]):
-                m.d.sync += self.complete[n].eq(r.last)
-                with m.If(beat.error):
-                    m.d.sync += self.error[n].eq(1)
+            with m.If(self.taken & r.last & beat.slot[n]):
+                m.d.sync += self.complete[n].eq(1)
+            with m.If(self.lands & beat.error & beat.slot[n]):
+                m.d.sync += self.error[n].eq(1)
             with m.If(self.use[n]):
                 m.d.sync += self.used[n].eq(1)
             with m.If(self.drop[n]):

@@ -96,7 +96,7 @@ def add_lookup(m: Module, u: Units, *, blocked: Sequence[Value]) -> Found:
         were_hit.eq(third.hits),
         flashed.eq(flash),
     ]
-    same_index = Signal(name="third_has_set")
+    same_index = p.same_index
     slot_set, slot_line = Signal(u.fills.count, name="slot_has_set"), Signal(u.fills.count, name="slot_has_line")
     # Slots and entries are compared a stage ahead too, where one that is free counts as another line's. Beside that the third
     # stage may fill a slot: with the same line, or another one of the set. (If it fills an entry so, the lookup is stale.)

@@ -83,7 +83,7 @@ class Pipeline:
             name="q",
         )
         self.q_valid = Signal(name="q_valid")
-        self.q_leaves = Signal(name="q_leaves")
+        self.q_leaves, self.q_goes = Signal(name="q_leaves"), Signal(name="q_goes")  # q_goes: it is performed, or queued
         self.from_q, self.from_old, self.from_head = Signal(name="from_q"), Signal(name="from_old"), Signal(name="from_head")
         self.line, self.word = Signal(g.line_bits, name="line"), Signal(g.word_bits, name="word")
         self.next_line, self.next_word = (
@@ -91,6 +91,7 @@ class Pipeline:
             Signal(g.word_bits, name="next_word"),
         )  # first stage
         self.we = Signal(name="we")  # of an access
+        self.same_index = Signal(name="third_has_set")  # the third stage has the set of this one
         self.op = Signal(AuxOp, name="op")
         self.who = Signal(agents, name="who")
         self.way = Signal(g.ways, name="way")  # of WALK_WAY
@@ -141,11 +142,11 @@ def add_first_stage(
     turn, go, owed = Signal(name="aux_turn"), Signal(name="aux_go"), Signal(name="owed")  # the CPU has waited for an agent
     incoming = cpu.req.payload
 
-    replay, newest = Signal(name="replay"), Signal(name="newest")
+    replay, again = Signal(name="replay"), Signal(name="q_again")  # q wants to be looked up again; and nothing older
     cpu_wants, cpu_goes = Signal(name="cpu_wants"), Signal(name="cpu_goes")
     m.d.comb += [
         replay.eq(p.q_valid & ~p.busy & (~p.from_q | p.waits)),
-        newest.eq((~p.q_valid | p.q_leaves) & ~(p.ask_head | p.ask_old | replay)),
+        again.eq(replay & ~p.ask_head & ~p.ask_old),
         cpu_wants.eq(cpu.req.valid | replay | p.ask_head | p.ask_old),
     ]
 
@@ -191,28 +192,37 @@ def add_first_stage(
     m.d.sync += owed.eq(go & cpu_wants)
 
     # --- the CPU, and the banks
-    line, word, loads = Signal(g.line_bits, name="cpu_line"), Signal(g.word_bits, name="cpu_word"), Signal(name="next_loads")
-    with m.If(p.ask_head):
-        m.d.comb += [line.eq(queue.head.line), word.eq(queue.head.word), loads.eq(~queue.head.we)]
-    with m.Elif(p.ask_old):
-        m.d.comb += [line.eq(p.old_line), word.eq(p.old_word)]
-    with m.Elif(replay):
-        m.d.comb += [line.eq(g.line_of(p.q.addr)), word.eq(p.q.addr[g.byte_bits : g.offset_bits]), loads.eq(~p.q.we)]
-    with m.Else():
-        m.d.comb += [
-            line.eq(g.line_of(incoming.addr)),
-            word.eq(incoming.addr[g.byte_bits : g.offset_bits]),
-            loads.eq(cpu.req.valid & ~incoming.we),
-        ]
+    layout = data.StructLayout({"word": g.word_bits, "line": g.line_bits, "loads": 1})
+    at, of_q, other, newest = (Signal(layout, name=name) for name in ("cpu_at", "q_at", "not_q_at", "new_at"))
+    q, new = p.q.addr, incoming.addr
+    m.d.comb += [
+        newest.eq(Cat(new[g.byte_bits : g.offset_bits], g.line_of(new), ~incoming.we)),
+        other.eq(
+            Mux(
+                p.ask_head,
+                Cat(queue.head.word, queue.head.line, ~queue.head.we),
+                Mux(p.ask_old, Cat(p.old_word, p.old_line, Const(0, 1)), newest),
+            )
+        ),
+        of_q.eq(Cat(q[g.byte_bits : g.offset_bits], g.line_of(q), ~p.q.we)),
+        # `again` is the last to be known.
+        at.eq(Mux(again, of_q, other)),
+    ]
+    line, word = at.line, at.word
+
+    def conflicts(load):
+        return load.loads & read.valid & (g.bank_of(load.word) == g.bank_of(read.word))
+
     conflict, grant = Signal(name="bank_conflict"), Signal(name="read_grant")
     yields, waited = Signal(name="read_yields"), Signal(name="read_waited")
     m.d.comb += [
+        conflict.eq(conflicts(other) & (cpu.req.valid | p.ask_head)),
         # An agent's turn is not looked at: the buffer may yield to a load that does not come yet.
-        conflict.eq(loads & read.valid & (g.bank_of(word) == g.bank_of(read.word))),
         yields.eq(conflict & ~waited & ~replay),
         grant.eq(read.valid & ~yields & ~(go & reads_line)),
-        cpu_goes.eq(~turn & ~(conflict & ~yields)),
-        cpu.req.ready.eq(newest & cpu_goes),
+        cpu_goes.eq(~turn & ~Mux(again, conflicts(of_q), conflict & ~yields)),
+        # What the second stage does with q is known last.
+        cpu.req.ready.eq(~p.ask_head & ~p.ask_old & ~replay & ~turn & ~(waited & conflicts(newest)) & (~p.q_valid | p.q_goes)),
         p.head_granted.eq(cpu_goes & p.ask_head),
         p.old_granted.eq(cpu_goes & p.ask_old & ~p.ask_head),
     ]
@@ -237,12 +247,12 @@ def add_first_stage(
     ]
     arrays.read_tags(m, g.set_of(p.next_line), 1)
     m.d.sync += [
-        p.from_q.eq(accept | (cpu_goes & replay & ~p.ask_head & ~p.ask_old)),
+        p.from_q.eq(accept | (cpu_goes & again)),
         p.from_head.eq(p.head_granted),
         p.from_old.eq(p.old_granted),
         p.line.eq(p.next_line),
         p.word.eq(word),
-        p.we.eq(~loads),
+        p.we.eq(~at.loads),
         p.op.eq(Mux(go, aux_op, AuxOp.NONE)),
         p.who.eq(Mux(go, now, 0)),
         p.way.eq(walk_way),

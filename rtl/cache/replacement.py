@@ -31,11 +31,11 @@ class Replacement(ABC):
         self.levels = (ways - 1).bit_length()
 
     @abstractmethod
-    def victim(self, m: Module, index: Value, following: Value | None = None) -> Value:
+    def victim(self, m: Module, index: Value, following: Value | None = None, same: Value | None = None) -> Value:
         """The way to replace in a set as a mask with one bit, in the same cycle; meaningful if all of its ways are valid.
 
-        ``following``: what ``index`` will be in the next cycle. With it the state is read one cycle ahead, so the answer comes
-        early in its cycle; then uses are of ``index`` too.
+        ``following``: what ``index`` will be in the next cycle, and ``same``: it is the set of now. With them the state is read
+        one cycle ahead, so the answer comes early in its cycle; then uses are of ``index`` too.
         """
 
     @abstractmethod
@@ -75,26 +75,35 @@ class _StateInMemory(Replacement):
         bits = (self.span - 1).bit_length()
         return index[bits:], index[:bits]
 
-    def _read(self, m: Module, index: Value, name: str, following: Value | None = None) -> tuple[Value, Value]:
+    def _read(self, m: Module, index: Value, name: str) -> tuple[Value, Value]:
         """The row of a set, and the set's bits."""
         row, place = self._split(index)
-        read, write, old = self.state.read_port(domain="comb"), self._write, Signal(self.bits * self.span, name=f"{name}_row")
-        if following is None:
-            m.d.comb += [read.addr.eq(row), old.eq(read.data)]
-        else:
-            next_row, _ = self._split(following)
-            m.d.comb += read.addr.eq(next_row)
-            m.d.sync += old.eq(Mux(write.en & (row == next_row), write.data, read.data))
+        port = self.state.read_port(domain="comb")
         found = Signal(self.bits, name=name)
-        m.d.comb += found.eq(old.word_select(place, self.bits))
+        m.d.comb += [port.addr.eq(row), found.eq(port.data.word_select(place, self.bits))]
+        return port.data, found
+
+    def _read_ahead(self, m: Module, index: Value, following: Value, same: Value, name: str) -> tuple[Value, Value]:
+        """The same, from registers, with what is written now."""
+        row, _ = self._split(index)
+        next_row, next_place = self._split(following)
+        port, write = self.state.read_port(domain="comb"), self._write
+        old, found = Signal(self.bits * self.span, name=f"{name}_row"), Signal(self.bits, name=name)
+        m.d.comb += port.addr.eq(next_row)
+        m.d.sync += [
+            old.eq(Mux(write.en & (row == next_row), write.data, port.data)),
+            found.eq(Mux(write.en & same, self._after, port.data.word_select(next_place, self.bits))),
+        ]
         return old, found
 
-    def victim(self, m: Module, index: Value, following: Value | None = None) -> Value:
+    def victim(self, m: Module, index: Value, following: Value | None = None, same: Value | None = None) -> Value:
         if self.state is None:
             return Const(1, 1)
         m.submodules.replacement = self.state
-        self._write = self.state.write_port()
-        self._index, self._looked_at = index, self._read(m, index, "replacement_state", following)
+        self._write, self._after = self.state.write_port(), Signal(self.bits, name="replacement_after")
+        name = "replacement_state"
+        self._index = index
+        self._looked_at = self._read(m, index, name) if following is None else self._read_ahead(m, index, following, same, name)
         return Cat(self._oldest(self._looked_at[1]))
 
     def touch(self, m: Module, ways: Value, enable: Value, chosen: Value, index: Value | None = None) -> None:
@@ -102,8 +111,7 @@ class _StateInMemory(Replacement):
             return
         old, before = self._looked_at if index is None else self._read(m, index, "replacement_touched")
         row, place = self._split(self._index if index is None else index)
-        after = Signal(self.bits, name="replacement_after")
-        port = self._write
+        after, port = self._after, self._write
         m.d.comb += [
             after.eq(Cat(self._used(before, ways))),
             port.addr.eq(row),
@@ -185,7 +193,7 @@ class RandomReplacement(Replacement):
         super().__init__(sets, ways)
         self.sequence = Signal(16, init=seed, name="replacement_sequence")
 
-    def victim(self, m: Module, index: Value, following: Value | None = None) -> Value:
+    def victim(self, m: Module, index: Value, following: Value | None = None, same: Value | None = None) -> Value:
         number = self.sequence[: self.levels]
         return Cat(number == way for way in range(self.ways)) if self.levels else Const(1, 1)
 

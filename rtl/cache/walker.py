@@ -130,16 +130,11 @@ class MaintenanceWalker(wiring.Component):
         slow = Signal()  # the last visit found a dirty line to be written back
         pause = Signal(_DIRTY_PERIOD - 1 - AUX_LATENCY)
         row_stained = Signal()  # in the cycle before: who asks must not depend on the search for a row
-        found_dirty, room = Signal(), Signal()
+        found_dirty, now_slow = Signal(), Signal()
+        room, yields = Signal(), Signal()  # there is room in the buffer; the CPU comes first
         m.d.comb += [
             found_dirty.eq(self.visited.dirty & cleans),
-            room.eq(
-                ~cleans
-                | (
-                    Mux(slow, self.space > sum(flight), self.space != 0)
-                    & ~(self.cpu_wants & ((slow & flight.any()) | pause.any()))
-                )
-            ),
+            now_slow.eq(Mux(flight[-1], found_dirty, slow)),
             aux.op.eq(state.as_value()[:2]),
             aux.line.eq(at),
             aux.valid.eq(
@@ -148,10 +143,13 @@ class MaintenanceWalker(wiring.Component):
                 & ~maint.abort
                 & ~waited.any()
                 & ~stale.any()  # those still act, and could refuse the repeated one in their turn, for ever
-                & (in_flash | (room & (row_stained | ~(in_places & self.dirty_only))))
+                & (in_flash | ((~cleans | (room & ~(self.cpu_wants & yields))) & (row_stained | ~(in_places & self.dirty_only))))
             ),
         ]
         m.d.sync += [
+            # For the next cycle: who asks must be known early.
+            room.eq(Mux(now_slow, self.space > sum(flight) + aux.grant, self.space != 0)),
+            yields.eq((now_slow & (flight[:-1].any() | aux.grant)) | (flight[-1] & found_dirty) | pause[:-1].any()),
             row_stained.eq(self.stained & ~idle),
             pause.eq(Cat(flight[-1] & found_dirty, pause)),
             waited.eq(self.filling & Mux(idle, request.op[1].replicate(len(waited)), waited)),
