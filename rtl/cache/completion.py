@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import SocConfig
 from .native import Geometry
+from .ring import Ring
 
 __all__ = ["CompletionQueue", "EntryLayout"]
 
@@ -35,7 +36,7 @@ class CompletionQueue(wiring.Component):
     pop : removes the head.
     empty, full, single : no entry, no place, one entry.
     head, head_data, head_slots, head_tag, head_primary : the oldest entry.
-    head_at, tail_at : positions of the head and of the next push.
+    head_at, tail_at : rows of the head and of the next push (a :class:`~rtl.cache.ring.Ring`'s).
     """
 
     DEPTH = 16
@@ -83,19 +84,20 @@ class CompletionQueue(wiring.Component):
             put[name], get[name] = memory.write_port(), memory.read_port(domain="comb")
             m.d.comb += [put[name].addr.eq(self.tail_at), get[name].addr.eq(self.head_at)]
         # Whether an entry comes or goes is known late, so what follows in either case is prepared.
-        following = (self.tail_at + 1)[: len(self.tail_at)]
+        tail, head = Ring(self.DEPTH, name="tail"), Ring(self.DEPTH, name="head")
+        m.d.comb += [self.tail_at.eq(tail.row), self.head_at.eq(head.row)]
         with m.If(self.push & ~self.pop):
-            m.d.sync += [self.empty.eq(0), self.single.eq(self.empty), self.full.eq(following == self.head_at)]
+            m.d.sync += [self.empty.eq(0), self.single.eq(self.empty), self.full.eq(tail.following() == head.row)]
         with m.Elif(self.pop & ~self.push):
             m.d.sync += [
                 self.empty.eq(self.single),
-                self.single.eq((self.head_at + 2)[: len(self.head_at)] == self.tail_at),
+                self.single.eq(head.following(2) == tail.row),
                 self.full.eq(0),
             ]
         with m.If(self.push):
-            m.d.sync += self.tail_at.eq(self.tail_at + 1)
+            m.d.sync += tail.row.eq(tail.following())
         with m.If(self.pop):
-            m.d.sync += self.head_at.eq(self.head_at + 1)
+            m.d.sync += head.row.eq(head.following())
         m.d.comb += [
             put["entries"].data.eq(self.entry),
             put["entries"].en.eq(self.push),

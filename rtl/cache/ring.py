@@ -35,14 +35,14 @@ class Ring:
         self.codes = _order(rows)
         self.row = Signal(range(rows), name=name)
 
-    def following(self) -> Value:
-        """The row after this one."""
+    def following(self, steps: int = 1) -> Value:
+        """The row after this one, or some ``steps`` after it."""
         rows, bits = len(self.codes), len(self.row)
-        follows = dict(zip(self.codes, self.codes[1:] + self.codes[:1], strict=True))
+        follows = dict(zip(self.codes, self.codes[steps:] + self.codes[:steps], strict=True))
         if rows & (rows - 1):
             return Array(Const(follows[n], bits) for n in range(rows))[self.row]
-        new = Const(sum((follows[n] & 1) << n for n in range(rows)), rows)
-        return Cat(new.bit_select(self.row, 1), self.row)[:bits]
+        new = [Const(sum((follows[n] >> bit & 1) << n for n in range(rows)), rows) for bit in range(min(steps, bits))]
+        return Cat((table.bit_select(self.row, 1) for table in new), self.row)[:bits]
 
     def points(self, n: int) -> Value:
         """Is it at the ``n``-th of its rows?"""

@@ -23,17 +23,21 @@ def test_a_ring_visits_every_row_once_per_round_and_starts_at_row_0(rows):
     m, ring = Module(), Ring(rows, name="ring")
     m.d.sync += ring.row.eq(ring.following())
     where, position = Signal(rows), Signal(range(max(rows, 2)))
-    at = Signal(range(max(rows, 2)))
+    at, later = Signal(range(max(rows, 2))), Signal(range(max(rows, 2)))
+    m.d.comb += later.eq(ring.following(min(2, rows)))
     m.d.comb += [where.eq(ring.one_hot()), at.eq(ring.row_of(position))]
 
     async def testbench(ctx):
         visited = []
+        expected = []
         for n in range(2 * rows):
             visited.append(ctx.get(ring.row))
+            expected.append(ctx.get(later))
             assert ctx.get(where) == 1 << n % rows
             ctx.set(position, n % rows)
             assert ctx.get(at) == visited[-1]
             await ctx.tick()
+        assert expected[:-2] == (visited[2:] if rows > 1 else visited[:-2])
         assert visited[0] == 0 and sorted(visited[:rows]) == list(range(rows)) and visited[:rows] == visited[rows:]
 
     run(m, testbench)
