@@ -202,7 +202,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
     )
     m.d.comb += core.any_dirty.eq(state.stained.any() | t.dirties)
     bad_tags = Mux(core.upset.tag, upset, 0) if g.parity else None
-    u.arrays.write_tag(m, t.index, t.line[g.index_bits :], Mux(allocate, victim, 0), bad_tags)
+    u.arrays.write_tag(m, t.index, t.line[g.index_bits :], Mux(install, ending.way, 0), bad_tags)
 
     # --- uses count in the order of the program: when a way is chosen, or an access is performed or parked
     used, use = Signal(g.ways, name="used_way"), Signal(name="counts_use")

@@ -75,6 +75,7 @@ class LineState:
             live.eq(self._read_row_bit(m, self.live, "live_parts", index, before)),
             stained.eq(self._read_row_bit(m, self.stained, "stained_parts", index, before)),
         ]
+        self._looked_at = (row, self._row_of(before), live, stained)
         for w in range(g.ways):
             for name in ("valid", "dirty", "fresh"):
                 m.submodules[f"{name}_{w}"] = getattr(self, name)[w]
@@ -91,10 +92,11 @@ class LineState:
         return Cat(self._of_set(bits, index) for bits in self._old["fresh"])
 
     def change(self, m: Module, *, index: Value, ways: Value, valid, dirty, fresh, flash, flash_keeps_dirty) -> None:
-        """Changes lines of one set; a lookup sees it in the next cycle.
+        """Changes lines of one set; a lookup sees it in the next cycle. Call it last.
 
         Parameters
         ----------
+        index : the set, which is the ``before`` of :meth:`lookup` in the cycle before.
         ways : the lines, a mask.
         valid, dirty, fresh : for each kind of bit ``(enable, value)``: with ``enable`` the lines take the value. A line that
             is made invalid is made clean too.
@@ -102,7 +104,6 @@ class LineState:
         """
         g, row, low = self.g, self._row_of(index), index[: self.g.span_bits]
         live, stained = Signal(name="old_live"), Signal(name="old_stained")
-        m.d.comb += [live.eq(self.of_row(self.live, row)), stained.eq(self.of_row(self.stained, row))]
         here = Signal(g.span, name="place_in_row")
         m.d.comb += here.eq(Cat(low == k for k in range(g.span)) if g.span_bits else 1)
         stains = []
@@ -132,8 +133,20 @@ class LineState:
                     stains.append(new)
         any_dirty = Signal(name="row_becomes_stained")
         m.d.comb += any_dirty.eq(Cat(*stains).any())
-        # The row is written whether it changes or not: so its number alone decides which flip-flops take a value.
+        # The row is written whether it changes or not: so its number alone decides which flip-flops take a value. Its old bits
+        # come with the lookup, unless the row was written beside the lookup (``was_same``) or behind it (``same``).
         new_live, new_stained = Signal(name="new_live"), Signal(name="new_stained")
+        row_next, row_before, live_before, stained_before = self._looked_at
+        same = Signal(name="third_has_row")
+        m.d.comb += same.eq(row == row_before)
+        for old, new, looked, gone, name in (
+            (live, new_live, live_before, flash, "live"),
+            (stained, new_stained, stained_before, flash & ~flash_keeps_dirty, "stained"),
+        ):
+            was_same, was = Signal(name=f"{name}_was_same"), Signal(name=f"{name}_was")
+            m.d.sync += [was_same.eq((row == row_next) | gone), was.eq(new), old.eq(Mux(same, new, Mux(was_same, was, looked)))]
+            with m.If(gone):
+                m.d.sync += [was.eq(0), old.eq(0)]
         m.d.comb += [new_live.eq(live | valid[0]), new_stained.eq(Mux(dirty[0], any_dirty, stained))]
         for r in range(g.state_rows):
             with m.If((row == r) if g.state_rows > 1 else 1):
