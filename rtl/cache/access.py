@@ -83,7 +83,7 @@ def add_head(m: Module, u: Units, *, snoop_writes: Signal) -> HeadOfQueue:
             & ~p.old_granted
             & ~asks
             & ~p.ask_head
-            & (fills.free | (fills.complete | p.slot | p.third.slot).any())
+            & (fills.free | (fills.end.slot | p.slot | p.third.slot).any())
         ),
     ]
     return h

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amaranth import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data
 
 from ..probe import Cause
 from .fill import pick
@@ -114,7 +115,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         m.d.sync += p.undecided.eq(0)
 
     # --- fills and write-backs
-    ending = Signal(slots[0].shape(), name="ending")  # the slot of INSTALL
+    ending = Signal(data.StructLayout({"cause": Cause, "way": g.ways}), name="ending")  # the slot of INSTALL
     install, flash, ends = Signal(name="install"), Signal(name="flash"), t.op == AuxOp.INSTALL
     first_wait = Signal(name="first_wait")  # the first access to a prefetch in flight
     m.d.comb += [
@@ -125,7 +126,8 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         fills.alloc.word.eq(t.word),
         fills.alloc.way.eq(victim),
         fills.alloc.cause.eq(Mux(prefetches, Cause.PREFETCH, Cause.DEMAND)),
-        ending.eq(pick(t.slot, slots)),
+        ending.cause.eq(pick(t.slot, [slot.cause for slot in slots])),
+        ending.way.eq(t.slot_way),
         install.eq(ends & ~(t.slot & (fills.dropped | fills.error)).any()),
         fills.finish.eq(Mux(ends, t.slot, 0)),
         first_wait.eq(joins[prefetch_slot] & ~fills.used[prefetch_slot]),

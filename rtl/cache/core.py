@@ -27,6 +27,7 @@ Hazards, and what resolves each:
 - *The same while that lookup is in the first*: it is refused one cycle later, in the second.
 - *A line leaves, but its words are still being read from the array* (``unread``): beats of the fill that replaces it wait on R, a
   fill of that set by anything else is refused, and so are stores to it (a cleaned line stays valid).
+- *The end of a fill has not gone into the pipeline yet*: the last beat of any other line waits on R.
 - *A line is in the write-back buffer*: it is not fetched, and no line of its set is pushed, before memory has answered; nor
   is it accessed uncached.
 - *The buffer or the slots are full*: an operation that needs one is refused.
@@ -60,7 +61,6 @@ from .fill import FillUnit, pick
 from .linestate import LineState
 from .lookup import Units, add_lookup, hand_over
 from .native import AuxOp, AuxSignature, Geometry, NativeSignature
-from .onehot import lowest
 from .pipeline import Pipeline, add_first_stage
 from .ports import InvalidateSignature, MaintOp, SnoopSignature
 from .prefetch import NextLinePrefetcher
@@ -217,13 +217,11 @@ class DCacheCore(wiring.Component):
             queue=queue,
             uncached=uncached,
         )
-        finishing = Signal(fills.count)  # a slot whose beats have all come
         m.d.comb += [
-            finishing.eq(lowest(fills.complete)),
-            install_aux.valid.eq(fills.complete.any()),
+            install_aux.valid.eq(fills.end.valid),
             install_aux.op.eq(AuxOp.INSTALL),
-            install_aux.line.eq(pick(finishing, [fills.slots[n].line for n in range(fills.count)])),
-            fills.ending.eq(Mux(install_aux.grant, finishing, 0)),
+            install_aux.line.eq(fills.end.line),
+            fills.end_taken.eq(install_aux.grant),
         ]
         arrays.add(m)
 
@@ -380,7 +378,7 @@ class DCacheCore(wiring.Component):
             queue=queue,
             agents=agents,
             walk_way=self.walk_way,
-            finishing=finishing,
+            ending=fills.end,
             read=read,
             store_now=store_now,
         )

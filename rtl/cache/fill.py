@@ -57,15 +57,16 @@ class FillUnit(wiring.Component):
         (one-hot) that is ``held`` and not ``filling`` fetches its line once more. ``victim``: the write-back entry that was
         pushed for the line that is replaced (one-hot, or 0). alloc_slot : the slot, one-hot.
     slots : what each fetches; ``cause`` of a demand slot is always ``DEMAND``.
-    filling, held, complete, error, dropped, used : per slot: from the allocation to ``finish`` / accesses of the CPU refer to
-        it / every beat has come, and the end has not begun / one came with a bus error / must not be installed, serves nobody /
-        an access waited for it.
+    filling, held, error, dropped, used : per slot: from the allocation to ``finish`` / accesses of the CPU refer to it / a beat
+        came with a bus error / must not be installed, serves nobody / an access waited for it.
     unread : write-back entries whose words are still being read: a beat waits on R until its line's ``victim`` has been.
+    end : a fill whose beats have all come, ``valid slot line way`` (``slot`` one-hot, 0 if not ``valid``), until ``end_taken``;
+        meanwhile a beat that is the last of its line waits on R.
     beat : the beat that is offered: ``valid slot word error data index way`` (fills only; ``slot`` and ``way`` one-hot).
     hold : R is not taken in this cycle. taken : ``beat`` was. lands : its place is free, so it may be written; known earlier,
         and a beat that is written and not taken is offered again.
-    ending, finish, drop, use, park, release : per slot, one cycle each: its end begins / the fill is over / must not be
-        installed / somebody waited for it / an access refers to it from now on / none does any more.
+    finish, drop, use, park, release : per slot, one cycle each: the fill is over / must not be installed / somebody waited for
+        it / an access refers to it from now on / none does any more.
     direct : an uncached read ``addr size``; AR is valid in the next cycle if no other waits. The address stays until
         ``ready`` (the AR handshake). Its response is ``direct_rsp`` ``valid data resp``, until ``direct_take``.
     """
@@ -108,16 +109,16 @@ class FillUnit(wiring.Component):
                 "slots": Out(data.ArrayLayout(SlotLayout(g), n)),
                 "filling": Out(n),
                 "held": Out(n),
-                "complete": Out(n),
                 "error": Out(n),
                 "dropped": Out(n),
                 "used": Out(n),
                 "unread": In(entries),
+                "end": Out(data.StructLayout({"valid": 1, "slot": n, "line": g.line_bits, "way": g.ways})),
+                "end_taken": In(1),
                 "beat": Out(beat),
                 "hold": In(1),
                 "lands": Out(1),
                 "taken": Out(1),
-                "ending": In(n),
                 "finish": In(n),
                 "drop": In(n),
                 "use": In(n),
@@ -135,7 +136,7 @@ class FillUnit(wiring.Component):
         depth = (1 << self._row_bits) + 1
         self._wanted = Memory(shape=data.StructLayout({"line": g.line_bits, "word": g.word_bits}), depth=depth, init=[])
         coming = {
-            "index": g.index_bits,
+            "line": g.line_bits,
             "word": g.word_bits,
             "way": (g.ways - 1).bit_length(),
             "slot": self._row_bits,
@@ -178,7 +179,7 @@ class FillUnit(wiring.Component):
             wanted_row.data.line.eq(alloc.line),
             coming_row.addr.eq(tail.row),
             coming_row.en.eq(allocates),
-            coming_row.data.index.eq(g.set_of(alloc.line)),
+            coming_row.data.line.eq(alloc.line),
             coming_row.data.word.eq(alloc.word if wraps else 0),
             coming_row.data.way.eq(encoded(alloc.way)),
             coming_row.data.slot.eq(encoded(self.alloc_slot[:last])),
@@ -233,27 +234,31 @@ class FillUnit(wiring.Component):
         # --- R
         r, beat = self.r.payload, self.beat
         # Where the next beat of either kind goes is in registers: a beat finds out late enough what else it does.
-        place = data.StructLayout({"index": g.index_bits, "word": g.word_bits, "way": g.ways, "victim": len(self.unread)})
+        place = data.StructLayout({"line": g.line_bits, "word": g.word_bits, "way": g.ways, "victim": len(self.unread)})
         demanded, prefetched = Signal(place), Signal(place)
         demanded_slot = Signal(demand)
         begins = Signal(init=1)  # the next beat of a demand fill is its line's first
         ends = Signal()  # ... is its last, and is offered
         coming = self._coming.read_port(domain="comb")
         ahead = Signal()  # of the words of the line that is replaced
+        early = Signal()  # the end before has not been taken
+        line = Signal(g.line_bits)
         m.d.comb += [
             ends.eq(self.r.valid & ~r.id.any() & r.last),
             coming.addr.eq(Mux(ends, get_at.following(), get_at.row)),
             beat.valid.eq(self.r.valid & ~r.id[1]),
             beat.error.eq(r.resp.as_value()[1]),
             beat.data.eq(r.data),
-            beat.index.eq(Mux(r.id[0], prefetched.index, demanded.index)),
+            line.eq(Mux(r.id[0], prefetched.line, demanded.line)),
+            beat.index.eq(g.set_of(line)),
             beat.way.eq(Mux(r.id[0], prefetched.way, demanded.way)),
             beat.slot.eq(Mux(r.id[0], 1 << last, demanded_slot)),
             beat.word.eq(Mux(r.id[0], prefetched.word, demanded.word)),
             ahead.eq((Mux(r.id[0], prefetched.victim, demanded.victim) & self.unread).any()),
             self.lands.eq(beat.valid & ~ahead),
-            self.taken.eq(self.lands & ~self.hold),
-            self.r.ready.eq(Mux(r.id[1], self.direct_take, ~self.hold & ~ahead)),
+            early.eq(self.end.valid & r.last),
+            self.taken.eq(self.lands & ~self.hold & ~early),
+            self.r.ready.eq(Mux(r.id[1], self.direct_take, ~self.hold & ~ahead & ~early)),
             self.direct_rsp.valid.eq(self.r.valid & r.id[1]),
             self.direct_rsp.data.eq(r.data),
             self.direct_rsp.resp.eq(r.resp),
@@ -261,7 +266,7 @@ class FillUnit(wiring.Component):
         with m.If(~ends | self.taken):
             # The row may still be written: it is read until its line begins.
             m.d.sync += [
-                demanded.index.eq(coming.data.index),
+                demanded.line.eq(coming.data.line),
                 demanded.way.eq(1 << coming.data.way),
                 demanded.victim.eq(coming.data.victim),
                 demanded_slot.eq(1 << coming.data.slot),
@@ -279,16 +284,19 @@ class FillUnit(wiring.Component):
             m.d.sync += prefetched.word.eq(prefetched.word + 1)
         with m.If(alloc.valid & into_last):
             m.d.sync += [
-                prefetched.index.eq(g.set_of(alloc.line)),
+                prefetched.line.eq(alloc.line),
                 prefetched.way.eq(alloc.way),
                 prefetched.victim.eq(alloc.victim),
             ]
 
+        with m.If(self.taken & r.last):
+            m.d.sync += [self.end.valid.eq(1), self.end.slot.eq(beat.slot), self.end.line.eq(line), self.end.way.eq(beat.way)]
+        with m.If(self.end_taken):
+            m.d.sync += [self.end.valid.eq(0), self.end.slot.eq(0)]
+
         # --- the slots
         for n in range(self.count):
             slot = self.slots[n]
-            with m.If(self.taken & r.last & beat.slot[n]):
-                m.d.sync += self.complete[n].eq(1)
             with m.If(self.lands & beat.error & beat.slot[n]):
                 m.d.sync += self.error[n].eq(1)
             with m.If(self.use[n]):
@@ -306,6 +314,4 @@ class FillUnit(wiring.Component):
                     m.d.sync += slot.cause.eq(alloc.cause)
             with m.If(self.finish[n]):
                 m.d.sync += self.filling[n].eq(0)
-            with m.If(self.ending[n]):
-                m.d.sync += self.complete[n].eq(0)
         return m

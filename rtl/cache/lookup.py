@@ -220,6 +220,7 @@ def hand_over(
         t.op.eq(p.op),
         t.who.eq(p.who),
         t.slot.eq(p.slot),
+        t.slot_way.eq(p.slot_way),
         t.follower.eq(follower),
         t.of_q.eq(p.from_q),
         t.stored.eq(stored),

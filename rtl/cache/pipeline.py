@@ -30,6 +30,7 @@ class ThirdStage:
 
         self.line, self.word = register("line", g.line_bits), register("word", g.word_bits)
         self.op, self.who = register("op", AuxOp), register("who", agents)
+        self.slot_way = register("slot_way", g.ways)  # of INSTALL, as the slot
         self.slot = register("slot", slots)  # of INSTALL, else 0
         self.follower, self.of_q, self.stored = register("follower", 1), register("of_q", 1), register("stored", 1)
         #: A store made its line dirty. The undecided access, or the follower, is a store that found no line (write-through).
@@ -95,6 +96,7 @@ class Pipeline:
         self.op = Signal(AuxOp, name="op")
         self.who = Signal(agents, name="who")
         self.way = Signal(g.ways, name="way")  # of WALK_WAY
+        self.slot_way = Signal(g.ways, name="slot_way")  # of INSTALL, as the slot
         self.slot = Signal(slots, name="slot")  # of INSTALL, else 0
         # An agent's lookup that waits for the first stage
         self.held, self.held_line = Signal(name="held"), Signal(g.line_bits, name="held_line")
@@ -124,7 +126,7 @@ def add_first_stage(
     queue: CompletionQueue,
     agents: Mapping[str, Any],
     walk_way: Signal,
-    finishing: Signal,
+    ending: Any,
     read: Any,
     store_now: Signal,
 ) -> Signal:
@@ -256,7 +258,8 @@ def add_first_stage(
         p.op.eq(Mux(go, aux_op, AuxOp.NONE)),
         p.who.eq(Mux(go, now, 0)),
         p.way.eq(walk_way),
-        p.slot.eq(Mux(go, finishing, 0)),
+        p.slot.eq(Mux(go, ending.slot, 0)),
+        p.slot_way.eq(ending.way),
     ]
     with m.If(p.q_leaves):
         m.d.sync += p.q_valid.eq(0)

@@ -44,8 +44,9 @@ def shown(ctx, dut):
     return (ctx.get(p.addr), ctx.get(p.id), ctx.get(p.len) + 1, Burst(ctx.get(p.burst))) if ctx.get(dut.ar.valid) else None
 
 
-async def beat(ctx, dut, ident, data, *, last=0, resp=0):
-    """Offers a beat that is taken at once; returns slot, index, way and word of the beat."""
+async def beat(ctx, dut, ident, data, *, last=0, resp=0, ends=True):
+    """Offers a beat that is taken at once; returns slot, index, way and word of the beat. ``ends``: takes the end before, too."""
+    ctx.set(dut.end_taken, ctx.get(dut.end.valid) and ends)
     for name, value in dict(id=ident, data=data, last=last, resp=resp).items():
         ctx.set(dut.r.payload[name], value)
     ctx.set(dut.r.valid, 1)
@@ -53,6 +54,7 @@ async def beat(ctx, dut, ident, data, *, last=0, resp=0):
     place = tuple(ctx.get(dut.beat[name]) for name in ("slot", "index", "way", "word"))
     await ctx.tick()
     ctx.set(dut.r.valid, 0)
+    ctx.set(dut.end_taken, 0)
     return place
 
 
@@ -64,9 +66,9 @@ def test_a_missed_beat_is_asked_for_one_cycle_later_and_comes_first():
         await ctx.tick()
         assert shown(ctx, dut) is None
         for n in range(8):
-            assert not ctx.get(dut.complete)
+            assert not ctx.get(dut.end.slot)
             assert await beat(ctx, dut, 0, n, last=n == 7) == (slot, 0x123 & 63, 0b10, (6 + n) % 8)
-        assert ctx.get(dut.complete) == slot
+        assert ctx.get(dut.end.valid) and ctx.get(dut.end.slot) == slot
 
     run(testbench)
 
@@ -122,18 +124,43 @@ def test_beats_belong_to_the_fills_in_the_order_of_their_ars(slots):
                 assert await beat(ctx, dut, 0, k, last=k == 7) == (taken[n], n, 1 + n % 2, (n + k) % 8)
                 if n < 8 and not k:
                     assert await beat(ctx, dut, 1, k, last=n == 7) == (1 << slots, 99 & 63, 1, n)
-            assert ctx.get(dut.complete) & ~(1 << slots) == taken[n]
-            ctx.set(dut.ending, taken[n])
+            assert ctx.get(dut.end.slot) == taken[n]
+            ctx.set(dut.end_taken, 1)
             ctx.set(dut.finish, taken[n])
             await ctx.tick()
-            ctx.set(dut.ending, 0)
+            ctx.set(dut.end_taken, 0)
             ctx.set(dut.finish, 0)
-            assert not ctx.get(dut.complete) & taken[n]
+            assert not ctx.get(dut.end.slot)
             taken.append(await allocate(ctx, dut, n + slots, word=(n + slots) % 8, way=1 + (n + slots) % 2))
             assert taken[-1] == taken[n], "the only free one"
             await ctx.tick()
 
     run(testbench, CONFIG.replace(dcache__fill_slots=slots))
+
+
+def test_the_next_line_does_not_end_before_the_end_was_taken():
+    async def testbench(ctx, dut):
+        ctx.set(dut.ar.ready, 1)
+        slots = [await allocate(ctx, dut, 0x123, way=0b10), await allocate(ctx, dut, 0x145)]
+        for n in range(8):
+            assert not ctx.get(dut.end.valid)
+            await beat(ctx, dut, 0, n, last=n == 7)
+        for n in range(7):
+            assert ctx.get(dut.end.valid)
+            assert (ctx.get(dut.end.slot), ctx.get(dut.end.line), ctx.get(dut.end.way)) == (slots[0], 0x123, 0b10)
+            await beat(ctx, dut, 0, n, ends=False)
+        ctx.set(dut.r.payload.last, 1)
+        ctx.set(dut.r.valid, 1)
+        assert not ctx.get(dut.r.ready) and not ctx.get(dut.taken)
+        ctx.set(dut.end_taken, 1)
+        await ctx.tick()
+        ctx.set(dut.end_taken, 0)
+        assert ctx.get(dut.r.ready) and ctx.get(dut.taken) and not ctx.get(dut.end.valid)
+        await ctx.tick()
+        assert ctx.get(dut.end.valid)
+        assert (ctx.get(dut.end.slot), ctx.get(dut.end.line), ctx.get(dut.end.way)) == (slots[1], 0x145, 0b01)
+
+    run(testbench)
 
 
 def test_a_held_slot_fetches_its_line_again():
