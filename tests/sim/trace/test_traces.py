@@ -64,20 +64,25 @@ def test_file_round_trip(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def _packed(text: str) -> bytes:
+    return gzip.compress(text.encode(), mtime=0)
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [
         (b"plain", "must be a gzipped text"),
-        (gzip.compress(b"")[:-4], "must be a gzipped text"),
-        (gzip.compress(b"L 0 1\n"), "must begin with the line 'flushpoint-trace 1', not 'L 0 1'"),
+        (_packed("")[:-4], "must be a gzipped text"),
+        (_packed("L 0 1\n"), "must begin with the line 'flushpoint-trace 1', not 'L 0 1'"),
         (
-            gzip.compress(b"flushpoint-trace 1\n# x\nI 0 1\n"),
+            _packed("flushpoint-trace 1\n# x\nI 0 1\n"),
             "line 3 must be L, S or M, an address and a size to 64, not 'I 0 1'",
         ),
-        (gzip.compress(b"flushpoint-trace 1\nL 0 65\n"), "line 2 must be L, S or M"),
-        (gzip.compress(b"flushpoint-trace 1\nL 0 0\n"), "line 2 must be L, S or M"),
+        (_packed("flushpoint-trace 1\nL 0 65\n"), "line 2 must be L, S or M"),
+        (_packed("flushpoint-trace 1\nL 0 0\n"), "line 2 must be L, S or M"),
         (None, "must exist"),
     ],
+    ids=["not packed", "cut off", "no first line", "an instruction", "too large", "empty access", "no file"],
 )
 def test_bad_files(tmp_path, content, text, capsys):
     path = tmp_path / "x.gz"
