@@ -168,9 +168,9 @@ def _clear_loop(match: re.Match, text: str) -> str:
     block = "clear_" + re.sub(r"\W", "_", name)
     loop = (
         f"  initial begin : {block}\n"
-        "    integer row;\n"
-        f"    for (row = 0; row <= {last}; row = row + 1)\n"
-        f"      {identifier}[row] = 0;\n"
+        "    integer clear_row;\n"
+        f"    for (clear_row = 0; clear_row <= {last}; clear_row = clear_row + 1)\n"
+        f"      {identifier}[clear_row] = 0;\n"
         "  end\n"
     )
     if last >= SIMULATION_ONLY_DEPTH:
