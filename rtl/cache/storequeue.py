@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Stores on their way to memory in a write-through cache, and the write channels of ``m_axi``."""
 
-from amaranth import Cat, Module, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth import Cat, Module, Signal
+from amaranth.lib import data
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In
 
-from ..axi.bus import CACHE_NORMAL, CACHE_UNCACHED, AXI4Signature, Burst, Resp
+from ..axi.bus import CACHE_NORMAL, CACHE_UNCACHED, Burst
 from ..config import SocConfig
 from .native import Geometry
+from .outgoing import Outgoing
 
 __all__ = ["StoreQueue"]
 
 _STORE_ID, _DIRECT_ID = 2, 3
 
 
-class StoreQueue(wiring.Component):
+class StoreQueue(Outgoing):
     """Stores in the order in which they were pushed, each a write of one beat with just its strobes; and single uncached writes.
 
     It stands in the place of :class:`~rtl.cache.writeback.WriteBackBuffer` where the write policy is "through". AW and W of a
@@ -37,32 +38,11 @@ class StoreQueue(wiring.Component):
     def __init__(self, *, config: SocConfig):
         g = self._g = Geometry(config)
         n = self._entries = config.dcache.write_entries
-        axi = AXI4Signature(data_width=g.data_width, id_width=2)
         push = {"valid": 1, "line": g.line_bits, "word": g.word_bits, "data": g.data_width, "strb": g.data_bytes}
-        direct = data.StructLayout({"addr": 32, "size": 3, "data": g.data_width, "strb": g.data_bytes})
-        super().__init__(
-            {
-                "push": In(data.StructLayout(push)),
-                "space": Out(range(n + 1), init=n),
-                "occupied": Out(n),
-                "lines": Out(data.ArrayLayout(g.line_bits, n)),
-                "done": Out(data.StructLayout({"valid": 1, "index": n, "line": g.line_bits, "error": 1, "spoiled": 1})),
-                "failed_line": Out(g.line_bits),
-                "direct": In(stream.Signature(direct)),
-                "direct_rsp": Out(data.StructLayout({"valid": 1, "resp": Resp})),
-                "direct_take": In(1),
-                "aw": Out(stream.Signature(axi.ax_layout)),
-                "w": Out(stream.Signature(axi.w_layout)),
-                "b": In(stream.Signature(axi.b_layout)),
-            }
-        )
+        super().__init__(g, n, {"push": In(data.StructLayout(push))})
         # Two copies of the places: AW and B look at different stores.
         self._places = [Memory(shape=g.line_bits + g.word_bits, depth=n, init=[]) for _ in range(2)]
         self._data = Memory(shape=g.data_width + g.data_bytes, depth=n, init=[])
-
-    def match(self, line: Value) -> Value:
-        """Entries (a mask) that hold a store to the line."""
-        return Cat(self.occupied[n] & (self.lines[n] == line) for n in range(self._entries))
 
     def elaborate(self, platform):
         m = Module()

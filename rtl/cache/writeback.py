@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Lines on their way from the array to memory, and the write channels of ``m_axi``."""
 
-from amaranth import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ..axi.bus import CACHE_NORMAL, CACHE_UNCACHED, AXI4Signature, Burst, Resp
+from ..axi.bus import CACHE_NORMAL, CACHE_UNCACHED, Burst
 from ..config import SocConfig
 from .fill import pick
 from .native import Geometry
+from .outgoing import Outgoing
 from .parity import add_spoiled
 from .ring import Ring, add_level, at_least
 from .words import LineStore, WordQueue, kept_lines
@@ -19,7 +20,7 @@ __all__ = ["WriteBackBuffer"]
 _WRITEBACK_ID, _DIRECT_ID = 2, 3
 
 
-class WriteBackBuffer(wiring.Component):
+class WriteBackBuffer(Outgoing):
     """Lines on their way to memory, in the order in which they were pushed; and single uncached writes.
 
     A pushed line is read from the array word by word, from the next cycle on, one word per cycle that ``read`` gets; until then
@@ -28,7 +29,7 @@ class WriteBackBuffer(wiring.Component):
 
     AW is valid two cycles after the push, and so is W of a word after it was read. AW may run ahead of W, never behind. Beats
     follow each other without a gap, also from line to line. An entry is occupied until memory has answered. No two entries
-    are of one set: the owner asks :meth:`match_set` before a push.
+    are of one set: the owner sees to it.
 
     An uncached write waits until all lines that were pushed have been sent, and without snoops one cycle longer; from its
     ``valid`` to its ``ready`` there is no ``space`` for others. Its AW and W are valid one cycle after ``ready``.
@@ -53,9 +54,9 @@ class WriteBackBuffer(wiring.Component):
         g = self._g = Geometry(config)
         self._config, self._coherent = config, config.coherent
         n = self._entries = config.dcache.write_buffer_lines
-        axi = AXI4Signature(data_width=g.data_width, id_width=2)
-        direct = data.StructLayout({"addr": 32, "size": 3, "data": g.data_width, "strb": g.data_bytes})
         super().__init__(
+            g,
+            n,
             {
                 "push": In(data.StructLayout({"valid": 1, "line": g.line_bits, "way": g.ways})),
                 "tail": Out(n),
@@ -63,39 +64,16 @@ class WriteBackBuffer(wiring.Component):
                 "read_grant": In(1),
                 "read_data": In(g.data_width),
                 "read_bad": In(1),
-                "space": Out(range(n + 1)),
-                "occupied": Out(n),
                 "unread": Out(n),
-                "lines": Out(data.ArrayLayout(g.line_bits, n)),
-                "done": Out(data.StructLayout({"valid": 1, "index": n, "line": g.line_bits, "error": 1, "spoiled": 1})),
-                "failed_line": Out(g.line_bits),
                 "peek_index": In(range(max(n, 2))),
                 "peek_data": Out(g.line_bytes * 8),
                 "peek_ready": Out(1),
-                "direct": In(stream.Signature(direct)),
-                "direct_rsp": Out(data.StructLayout({"valid": 1, "resp": Resp})),
-                "direct_take": In(1),
-                "aw": Out(stream.Signature(axi.ax_layout)),
-                "w": Out(stream.Signature(axi.w_layout)),
-                "b": In(stream.Signature(axi.b_layout)),
-            }
+            },
         )
         # The registers of `lines` are there to be compared; who needs one line at a time takes it from here.
         depth = 1 << (n - 1).bit_length()
         self._lines = Memory(shape=g.line_bits, depth=depth, init=[])
         self._places = Memory(shape=data.StructLayout({"index": g.index_bits, "way": g.ways}), depth=depth, init=[])
-
-    def match(self, line: Value) -> Value:
-        """Entries (a mask) that hold the line."""
-        return Cat(self.occupied[n] & (self.lines[n] == line) for n in range(self._entries))
-
-    def match_set(self, index: Value) -> Value:
-        """Entries (a mask) that hold a line of the set."""
-        return Cat(self.occupied[n] & (self._g.set_of(self.lines[n]) == index) for n in range(self._entries))
-
-    def unread_in(self, index: Value) -> Value:
-        """Is a line of the set still being read from the array?"""
-        return Cat(self.unread[n] & (self._g.set_of(self.lines[n]) == index) for n in range(self._entries)).any()
 
     def elaborate(self, platform):
         m = Module()

@@ -78,21 +78,23 @@ def test_hits_are_performed_under_a_miss_and_answered_in_order():
     run(testbench, latency=20)
 
 
-def test_accesses_to_a_line_in_flight_keep_their_order():
-    async def testbench(ctx, bench):
-        m = bench.manager
-        old = bench.word(BASE + 0x400)
-        t = [
-            m.read(BASE + 0x400),
-            m.write(BASE + 0x400, [1]),
-            m.read(BASE + 0x400),
-            m.write(BASE + 0x400, [(2 << 8, 2)]),
-            m.read(BASE + 0x400),
-        ]
-        await m.wait(ctx, *t)
-        assert [x.data[0] for x in t if not x.write] == [old, 1, 0x201]
+async def loads_and_stores_of_a_line_in_flight(ctx, bench):
+    """By turns, the first one a miss: each load sees the stores before it, and no other."""
+    m = bench.manager
+    old = bench.word(BASE + 0x400)
+    t = [
+        m.read(BASE + 0x400),
+        m.write(BASE + 0x400, [1]),
+        m.read(BASE + 0x400),
+        m.write(BASE + 0x400, [(2 << 8, 2)]),
+        m.read(BASE + 0x400),
+    ]
+    await m.wait(ctx, *t)
+    assert [x.data[0] for x in t if not x.write] == [old, 1, 0x201]
 
-    bench = run(testbench, latency=8)
+
+def test_accesses_to_a_line_in_flight_keep_their_order():
+    bench = run(loads_and_stores_of_a_line_in_flight, latency=8)
     assert len(bench.of(Kind.FILL_REQUEST)) == 1
 
 

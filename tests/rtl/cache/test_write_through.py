@@ -11,6 +11,7 @@ from rtl.config import CSR_BASE, CacheConfig, SocConfig
 from rtl.probe import Cause, Kind, Source
 
 from .bench import BASE, Bench
+from .test_dcache_misses import loads_and_stores_of_a_line_in_flight
 from .test_dcache_random import GEOMETRIES, geometry, soak, soak_options
 from .test_dcache_snoop import run as run_snoop
 from .test_dcache_snoop import snoop_soak
@@ -151,17 +152,7 @@ def test_a_load_that_misses_waits_for_stores_to_its_line():
 
 def test_a_store_to_a_line_in_flight_follows_its_fill():
     async def testbench(ctx, bench):
-        m = bench.manager
-        old = bench.word(BASE + 0x400)
-        t = [
-            m.read(BASE + 0x400),
-            m.write(BASE + 0x400, [1]),
-            m.read(BASE + 0x400),
-            m.write(BASE + 0x400, [(2 << 8, 2)]),
-            m.read(BASE + 0x400),
-        ]
-        await m.wait(ctx, *t)
-        assert [x.data[0] for x in t if not x.write] == [old, 1, 0x201]
+        await loads_and_stores_of_a_line_in_flight(ctx, bench)
         await bench.idle(ctx)
         assert bench.word(BASE + 0x400) == 0x201
 
