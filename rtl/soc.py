@@ -12,7 +12,8 @@ from .cache.maintenance import MaintenanceUnit
 from .config import SocConfig
 from .device.storage import StorageDevice
 from .dma.engine import DmaEngine
-from .interconnect.coherency import InvalidateArbiter, SnoopArbiter, SnoopBridge
+from .interconnect.arbiter import InvalidateArbiter, SnoopArbiter
+from .interconnect.coherency import SnoopBridge
 from .interconnect.crossbar import Crossbar
 from .memory.controller import MemoryController
 from .pio.bank import RegisterBank

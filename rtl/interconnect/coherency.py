@@ -26,9 +26,9 @@ from ..cache.ports import BLOCKED_LINES, InvalidateSignature, SnoopOp, SnoopSign
 from ..cache.ring import Ring
 from ..config import SocConfig
 from ..probe import Cause
-from .arbiter import InvalidateArbiter, SnoopArbiter
+from .arbiter import SnoopArbiter
 
-__all__ = ["InvalidateArbiter", "LineSplitter", "SnoopArbiter", "SnoopBridge"]
+__all__ = ["LineSplitter", "SnoopBridge"]
 
 
 class LineSplitter(wiring.Component):

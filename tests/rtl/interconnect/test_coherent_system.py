@@ -16,7 +16,8 @@ from rtl.axi.bus import AXI4Signature
 from rtl.cache.dcache import DCache
 from rtl.cache.icache import ICache
 from rtl.config import SocConfig
-from rtl.interconnect.coherency import InvalidateArbiter, SnoopArbiter, SnoopBridge
+from rtl.interconnect.arbiter import InvalidateArbiter, SnoopArbiter
+from rtl.interconnect.coherency import SnoopBridge
 from rtl.interconnect.crossbar import Crossbar
 from rtl.memory.controller import MemoryController
 
