@@ -2,9 +2,10 @@
 """The CPU's accesses in the D-cache's second stage: performed, parked or refused, and their responses."""
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 from amaranth import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data
 
 from ..axi.bus import Resp
 from ..probe import Cause
@@ -30,21 +31,22 @@ class Access:
     """What the second stage does for the CPU, each for the cycle in which it is done.
 
     ``load_hit``, ``store_hit``: an access is performed on the array, of ``q`` or (``head_done``) of the queue's head.
-    ``wants_store``: or it would be, if the I-cache's invalidation could be noted. ``undecided``: ``q`` goes behind the others
-    without having been performed. ``head_misses``: the head did not find its line. ``word``: what a load reads. With parity,
-    ``bad_tag``: an access is answered with an error and not performed; ``bad_word``: a load is, with what it has read.
+    ``stores``: a store writes to the way that it hits, if it does. ``wants_store``: or it would be, if the I-cache's invalidation
+    could be noted. ``undecided``: ``q`` goes behind the others without having been performed. ``head_misses``: the head did not
+    find its line. With parity, ``bad_tag``: an access is answered with an error and not performed; ``bad_word``: a load is, with
+    what it has read.
     """
 
     we: Signal
     load_hit: Signal
     store_hit: Signal
+    stores: Signal
     wants_store: Signal
     store_data: Signal
     store_strb: Signal
     undecided: Signal
     head_done: Signal
     head_misses: Signal
-    word: Signal
     bad_tag: Signal
     bad_word: Signal
     q_uncached: Signal
@@ -57,26 +59,22 @@ def add_head(m: Module, u: Units, *, snoop_writes: Signal) -> HeadOfQueue:
     filling = fills.filling
     demand = Cat(fills.slots[n].cause == Cause.DEMAND for n in range(fills.count))
     m.d.comb += [
+        fills.asked.slots.eq(slots),
+        fills.asked.word.eq(queue.head.word),
         h.waits.eq(~queue.empty & queue.head.parked & ~h.settled & ~(queue.single & p.undecided)),
         # A prefetch's error is nobody's: the access fetches the line itself.
         h.fails.eq(h.waits & (slots & ~filling & fills.error & demand).any() & (~queue.head.we if u.through else 1)),
         h.served.eq(
-            h.waits
-            & ~queue.head.we
-            & beat.valid
-            & ~beat.error
-            & (beat.slot & slots).any()
-            & (beat.word == queue.head.word)
-            & (h.offered | (~(beat.slot & fills.dropped).any() & ~snoop_writes))
+            h.waits & ~queue.head.we & fills.answers & (h.offered | (~(beat.slot & fills.dropped).any() & ~snoop_writes))
         ),
     ]
-    asks = Signal(name="head_asks")
-    m.d.comb += asks.eq(h.waits & ~(slots & filling).any() & ~h.fails & ~p.ask_head & ~p.from_head & ~p.third.head)
-    m.d.sync += [
-        p.ask_head.eq((p.ask_head & ~p.head_granted) | asks),
+    asks, ask_head, ask_old = Signal(name="head_asks"), Signal(name="next_ask_head"), Signal(name="next_ask_old")
+    m.d.comb += [
+        asks.eq(h.waits & ~(slots & filling).any() & ~h.fails & ~p.ask_head & ~p.from_head & ~p.third.head),
+        ask_head.eq((p.ask_head & ~p.head_granted) | asks),
         # Only if there is, or may be soon, a slot for it: what is in the third stage refuses lookups of its set, and a slot may
         # become free by the lookup of the head alone. One that is in the third stage for nothing comes again at once.
-        p.ask_old.eq(
+        ask_old.eq(
             p.undecided
             & ~(p.third.undecided & (fills.free | ~p.third.wants))
             & ~p.from_old
@@ -85,6 +83,16 @@ def add_head(m: Module, u: Units, *, snoop_writes: Signal) -> HeadOfQueue:
             & ~p.ask_head
             & (fills.free | (fills.end.slot | p.slot | p.third.slot).any())
         ),
+    ]
+    m.d.comb += p.next_ask_again.eq(ask_head | ask_old)
+    m.d.sync += [
+        p.ask_head.eq(ask_head),
+        p.ask_old.eq(ask_old),
+        p.ask_again.eq(p.next_ask_again),
+        # Neither access changes while it is asked for.
+        p.redo_loads.eq((asks | p.ask_head) & ~queue.head.we),
+        p.redo_line.eq(Mux(asks | p.ask_head, queue.head.line, p.old_line)),
+        p.redo_word.eq(Mux(asks | p.ask_head, queue.head.word, p.old_word)),
     ]
     return h
 
@@ -95,7 +103,7 @@ def add_access(
     f: Found,
     h: HeadOfQueue,
     *,
-    bank_words: list[Signal],
+    loaded: list[Signal],
     alone: Value,
     merges: Value,
     store_free: Value,
@@ -109,13 +117,13 @@ def add_access(
 
     Parameters
     ----------
-    bank_words : per bank, the word of the way that was hit, if the access reads the bank.
+    loaded : per bank, the word of the way that is hit by a load of the bank, else 0.
     merges : a snooped write may be written to the array in this cycle.
     alone : an access of the queue waits for no fill: what is behind waits until it was answered.
     store_free, alias_clear : coherency: the invalidation of the I-cache that a store (an uncached one) owes can be noted.
     snoop_waits : write-through: a snoop of this set waits until no store to its line is queued.
     """
-    g, p, t, q, queue, fills, uncached = u.g, u.p, u.p.third, u.p.q, u.queue, u.fills, u.uncached
+    g, p, q, queue, fills, uncached = u.g, u.p, u.p.q, u.queue, u.fills, u.uncached
     head, beat, rsp = queue.head, fills.beat, u.core.cpu.rsp
     we, store_data, store_strb = p.we, Signal(g.data_width, name="store_data"), Signal(g.data_bytes, name="store_strb")
     m.d.comb += [
@@ -125,7 +133,8 @@ def add_access(
 
     # --- may it be performed, if its line is there? Nothing here depends on that.
     q_uncached, steady, may = Signal(name="q_uncached"), Signal(name="q_steady"), Signal(name="may_be_performed")
-    cannot, busy = Signal(name="cannot"), Signal(name="word_is_busy")
+    would = Signal(name="would_be_performed")  # but for a write to the array, which is known last
+    cannot, busy, taken = Signal(name="cannot"), Signal(name="word_is_busy"), Signal(name="array_is_taken")
     joins = f.same_line.any()  # then it does not find its line, and is parked whatever else happens
     # What performs it. With write-through a store needs no line, but must not overtake a fill of it.
     enough, no_place, stores_under_way = f.hit, f.set_unread.any(), f.in_buffer.any()
@@ -133,32 +142,36 @@ def add_access(
         enough, no_place, stores_under_way = f.hit | (we & ~joins), (u.wb.space == 0) | snoop_waits, u.wb.occupied.any()
     m.d.comb += [
         q_uncached.eq(p.q_valid & q.uncached),
-        p.waits.eq((p.undecided & ~t.joined) | queue.full),
-        busy.eq((we & (beat.valid | merges | no_place)) | (~we & f.word_stored)),
+        p.waits.eq(p.holds | queue.full),
+        taken.eq(we & (beat.valid | merges)),
+        busy.eq((we & no_place) | (~we & f.word_stored)),
         # A line that is only cleaned can be read.
         cannot.eq(f.moves | f.stale_moves | (we & (f.changes | f.stale)) | f.blocked | busy),
         steady.eq(p.from_q & ~q.uncached & ~p.waits),
-        may.eq(((steady & ~alone & ~f.awaited) | p.from_head) & ~cannot & ~(we & ~store_free)),
+        would.eq(((steady & ~alone & ~f.awaited) | p.from_head) & ~cannot & ~(we & ~store_free)),
+        may.eq(would & ~taken),
     ]
     go, answers, performed = p.q_goes, Signal(name="lookup_answers"), Signal(name="q_performed")
     load_hit, store_hit, wants_store = Signal(name="load_hit"), Signal(name="store_hit"), Signal(name="wants_store")
+    stores = Signal(name="stores")
     head_done, head_misses, undecided = Signal(name="head_done"), Signal(name="head_misses"), Signal(name="becomes_undecided")
     nothing, found, distrusts = Signal(name="asks_nothing"), Signal(name="finds"), Signal(name="access_distrusts")
     word_bad = Signal(name="word_bad")
     bad_tag, bad_word = Signal(name="answers_bad_tag"), Signal(name="answers_bad_word")
     m.d.comb += [
         # What a lookup finds that is stale does not matter to one that joins a fill.
-        go.eq((may & p.from_q) | (steady & joins & ~q.empty & ~(f.moves | (we & f.changes) | f.blocked))),
+        go.eq((would & p.from_q & ~taken) | (steady & joins & ~q.empty & ~(f.moves | (we & f.changes) | f.blocked))),
         nothing.eq(p.from_q & q.empty),
         # A line that is being filled is waited for, whatever else is in its set.
         distrusts.eq(f.unsure & ~joins),
         found.eq(enough & ~f.unsure),
         load_hit.eq(may & ~we & f.hit & ~f.unsure),
-        store_hit.eq(may & we & ~nothing & found),
+        stores.eq(may & we & ~nothing & ~f.unsure),
+        store_hit.eq(stores & enough),
         bad_tag.eq(may & ~nothing & distrusts),
         bad_word.eq(load_hit & word_bad),
         # Also one that will not find its line: it must not stay for ever behind an invalidation that nobody sends.
-        wants_store.eq(we & ~cannot & ((steady & ~q.empty & ~joins & ~alone & ~f.awaited) | (p.from_head & found))),
+        wants_store.eq(we & ~cannot & ~taken & ((steady & ~q.empty & ~joins & ~alone & ~f.awaited) | (p.from_head & found))),
         answers.eq(may & (enough | distrusts | nothing)),
         performed.eq(p.from_q & answers),
         undecided.eq(go & ~(enough | distrusts | nothing)),
@@ -175,13 +188,11 @@ def add_access(
             push.strb.eq(store_strb),
         ]
 
-    word = Signal(g.data_width, name="hit_word")
-    m.d.comb += word.eq(data.ArrayLayout(g.data_width, g.banks)(Cat(*bank_words))[g.bank_of(p.word)])
     m.d.comb += word_bad.eq(Cat((f.hits & bad).any() for bad in u.arrays.bad_words).bit_select(g.bank_of(p.word), 1))
 
     # --- uncached
     m.d.comb += [
-        p.busy.eq(~uncached.idle),
+        p.busy.eq(~uncached.idle | uncached.start),
         uncached.start.eq(p.from_q & q_uncached & uncached.idle & queue.empty & ~stores_under_way & alias_clear),
         uncached.request.addr.eq(q.addr),
         uncached.request.we.eq(q.we),
@@ -204,7 +215,7 @@ def add_access(
         queue.entry.word.eq(p.word),
         queue.entry.strb.eq(q.strb),
         queue.entry.meta.eq(q.meta),
-        queue.data.eq(Mux(p.from_q & q.we, q.data, word)),
+        queue.data.eq(reduce(or_, loaded) | Mux(p.we, q.data, 0)),
         queue.settle.eq(head_done & ~rsp.ready),
         queue.pop.eq(~queue.empty & rsp.valid & rsp.ready),
         # Nothing but the hit is late.
@@ -232,18 +243,23 @@ def add_access(
             m.d.sync += settled_bad.eq(bad_tag | bad_word)
         with m.If(answers_bad):
             m.d.comb += rsp.payload.resp.eq(Resp.SLVERR)
-    # The word comes late from the array: everything else has been chosen by then.
-    kept = Signal(name="head_is_kept")
+    kept, by_lookup, by_memory = Signal(name="head_is_kept"), Signal(name="lookup_may_answer"), Signal(name="memory_may_answer")
+    # Kept apart in synthesis, whose mapper takes what a block RAM gives for early.
+    others = Signal(g.data_width, name="other_word", attrs={"keep": 1})
     m.d.comb += [
         kept.eq(~queue.empty & (~head.parked | h.settled)),
-        rsp.payload.data.eq(
-            Mux(kept | uncached.done | h.served, Mux(kept, queue.head_data, uncached.data), word) | uncached.register_data
+        # Whether it does is known late. While it may, memory does not.
+        by_lookup.eq(queue.empty | p.from_head),
+        by_memory.eq(~kept & ~(by_lookup & p.loads.any())),
+        others.eq(
+            Mux(kept & queue.head_is_late, queue.late, 0)
+            | Mux(kept & ~queue.head_is_late, queue.head_data, 0)
+            | Mux(by_memory, uncached.data, 0)
+            | uncached.register_data
         ),
+        rsp.payload.data.eq(Mux(by_lookup, reduce(or_, loaded), 0) | others),
     ]
-    with m.If(queue.settle):
-        m.d.sync += h.settled.eq(1)
-    with m.If(queue.pop):
-        m.d.sync += h.settled.eq(0)
+    m.d.sync += h.settled.eq((h.settled | queue.settle) & ~queue.pop)
     with m.If(undecided):
         m.d.sync += [p.old_line.eq(p.line), p.old_word.eq(p.word), p.old_tag.eq(q.tag), p.old_at.eq(queue.tail_at)]
         if u.through:
@@ -255,13 +271,13 @@ def add_access(
         we=we,
         load_hit=load_hit,
         store_hit=store_hit,
+        stores=stores,
         wants_store=wants_store,
         store_data=store_data,
         store_strb=store_strb,
         undecided=undecided,
         head_done=head_done,
         head_misses=head_misses,
-        word=word,
         bad_tag=bad_tag,
         bad_word=bad_word,
         q_uncached=q_uncached,

@@ -35,8 +35,8 @@ class Action:
 
     ``victim``: the way of a fill that is decided (``allocate``). ``found_line found_dirty``: the line that ``leaves``
     the array, or is pushed into the write-back buffer. ``joined``: an access waits for a fill that is in flight; ``alone``: it
-    has found its line after all, and is performed when everything older was. ``install``: the fill slot ``ending`` becomes a
-    line.
+    has found its line after all, and is performed when everything older was; ``decided``: it is not undecided any more.
+    ``install``: the fill slot ``ending`` becomes a line.
     ``trigger``: the line after this one may be prefetched. ``distrusts``: parity, an agent's operation has met a bad
     tag and does nothing; ``upset``: the ways in which a stored parity bit is inverted.
     """
@@ -52,6 +52,7 @@ class Action:
     prefetches: Value
     joined: Signal
     alone: Signal
+    decided: Signal
     ends: Value
     install: Signal
     ending: Any
@@ -86,20 +87,21 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
     # --- may it be done?
     entry_ok, slot_ok = Signal(name="entry_ok"), Signal(name="slot_ok")
     allocate, performed = Signal(name="allocate"), Signal(name="performed")
-    leaves, pushes = Signal(name="leaves"), Signal(name="pushes")
+    leaves, pushes, found_dirty = Signal(name="leaves"), Signal(name="pushes"), Signal(name="found_dirty")
     m.d.comb += [
-        entry_ok.eq((wb.space != 0) & ~t.set_buffered),
+        found_dirty.eq((t.found & t.dirty).any()),
+        entry_ok.eq(wb.room & ~t.set_buffered),
         slot_ok.eq(Mux(prefetches, fills.free_prefetch, fills.free | t.again.any())),
         # A lookup either wants a fill or acts on lines that it has found.
         allocate.eq(t.wants & slot_ok & (~victim_dirty | entry_ok)),
-        performed.eq(t.acts & (~t.needs_entry | entry_ok)),
-        leaves.eq((allocate & t.full) | (performed & t.found & t.drops)),
-        pushes.eq((allocate & victim_dirty) | (performed & t.needs_entry)),
+        performed.eq(t.acts & (~(found_dirty & t.cleans) | entry_ok)),
+        leaves.eq((allocate & t.full) | (performed & t.found.any() & t.drops)),
+        pushes.eq((allocate & victim_dirty) | (performed & found_dirty & t.cleans)),
     ]
 
     # --- accesses of the CPU that were not performed in the second stage
     joins = Signal(fills.count, name="joins")
-    joined, alone, parks = t.joined, Signal(name="alone"), Signal(name="parks")
+    joined, alone, parks, decided = t.joined, Signal(name="alone"), Signal(name="parks"), Signal(name="decided")
     m.d.comb += [
         joins.eq(Mux(joined, t.joins, 0)),
         alone.eq(t.undecided & ~t.refused & (t.hits.any() | ((t.passes | t.unsure) & ~joined))),
@@ -111,8 +113,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         queue.primary.eq(allocate),
         fills.park.eq(Mux(parks, queue.slots, 0)),
     ]
-    with m.If(alone | (t.undecided & parks)):
-        m.d.sync += p.undecided.eq(0)
+    m.d.comb += decided.eq(alone | (t.undecided & parks))
 
     # --- fills and write-backs
     ending = Signal(data.StructLayout({"cause": Cause, "way": g.ways}), name="ending")  # the slot of INSTALL
@@ -154,7 +155,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         kind = core.upset
         m.d.comb += [
             upsets.eq((t.op == AuxOp.UPSET) & t.acts & (kind.tag | ~writes)),
-            upset.eq(Mux(upsets & t.found, t.hits, 0)),
+            upset.eq(Mux(upsets & t.found.any(), t.hits, 0)),
         ]
         with m.If(t.op == AuxOp.UPSET):
             m.d.comb += agent_done.eq(upsets | distrusts)
@@ -163,8 +164,8 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
     # --- what the agents hear
     m.d.comb += [
         core.visited.addr.eq(g.address_of(Mux(t.op == AuxOp.WALK_WAY, found_line, t.line))),
-        core.visited.present.eq(t.found),
-        core.visited.dirty.eq(t.found_dirty),
+        core.visited.present.eq(t.found.any()),
+        core.visited.dirty.eq(found_dirty),
         core.visited.unsure.eq(distrusts),
     ]
     quiet = (t.op == AuxOp.QUIET) & ~t.refused & ~t.in_buffer & ~t.joins.any()
@@ -240,7 +241,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         allocate=allocate,
         victim=victim,
         found_line=found_line,
-        found_dirty=Mux(t.wants, victim_dirty, t.found_dirty),
+        found_dirty=Mux(t.wants, victim_dirty, found_dirty),
         leaves=leaves,
         pushes=pushes,
         walking=walking,
@@ -248,6 +249,7 @@ def add_action(m: Module, u: Units, *, agents: Mapping[str, Any], snooped: Snoop
         prefetches=prefetches,
         joined=joined,
         alone=alone,
+        decided=decided,
         ends=ends,
         install=install,
         ending=ending,

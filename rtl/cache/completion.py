@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Accesses of the CPU that have been looked up but not answered yet, in their order."""
 
-from amaranth import Cat, Module
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -35,6 +35,7 @@ class CompletionQueue(wiring.Component):
     settle : the head's ``data`` becomes the pushed ``data`` (so not together with ``push``).
     pop : removes the head.
     empty, full, single : no entry, no place, one entry.
+    late, head_is_late : the head's data were written in the cycle before, and stand here, not yet in ``head_data``.
     head, head_data, head_slots, head_tag, head_primary : the oldest entry.
     head_at, tail_at : rows of the head and of the next push (a :class:`~rtl.cache.ring.Ring`'s).
     """
@@ -62,6 +63,8 @@ class CompletionQueue(wiring.Component):
                 "single": Out(1),
                 "head": Out(self._shape),
                 "head_data": Out(g.data_width),
+                "late": Out(g.data_width),
+                "head_is_late": Out(1),
                 "head_slots": Out(slots),
                 "head_tag": Out(16),
                 "head_primary": Out(1),
@@ -78,6 +81,8 @@ class CompletionQueue(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         memories = {"entries": self._entries, "data": self._data, "slots": self._slots, "notes": self._notes}
+        # Data are known late, and there are many: they are written a cycle later.
+        late, late_at, writes_late = Signal.like(self.data, reset_less=True), Signal.like(self.tail_at), Signal()
         put, get = {}, {}
         for name, memory in memories.items():
             m.submodules[name] = memory
@@ -86,14 +91,12 @@ class CompletionQueue(wiring.Component):
         # Whether an entry comes or goes is known late, so what follows in either case is prepared.
         tail, head = Ring(self.DEPTH, name="tail"), Ring(self.DEPTH, name="head")
         m.d.comb += [self.tail_at.eq(tail.row), self.head_at.eq(head.row)]
-        with m.If(self.push & ~self.pop):
-            m.d.sync += [self.empty.eq(0), self.single.eq(self.empty), self.full.eq(tail.following() == head.row)]
-        with m.Elif(self.pop & ~self.push):
-            m.d.sync += [
-                self.empty.eq(self.single),
-                self.single.eq(head.following(2) == tail.row),
-                self.full.eq(0),
-            ]
+        grows, shrinks, stays = self.push & ~self.pop, self.pop & ~self.push, ~(self.push ^ self.pop)
+        m.d.sync += [
+            self.empty.eq((self.empty | self.pop) & ~self.push & (self.single | ~self.pop)),
+            self.single.eq((grows & self.empty) | (shrinks & (head.following(2) == tail.row)) | (stays & self.single)),
+            self.full.eq((grows & (tail.following() == head.row)) | (stays & self.full)),
+        ]
         with m.If(self.push):
             m.d.sync += tail.row.eq(tail.following())
         with m.If(self.pop):
@@ -101,8 +104,9 @@ class CompletionQueue(wiring.Component):
         m.d.comb += [
             put["entries"].data.eq(self.entry),
             put["entries"].en.eq(self.push),
-            put["data"].data.eq(self.data),
-            put["data"].en.eq(self.push | self.settle),
+            put["data"].addr.eq(late_at),
+            put["data"].data.eq(late),
+            put["data"].en.eq(writes_late),
             put["slots"].addr.eq(self.mark_at),
             put["slots"].data.eq(self.slots),
             put["slots"].en.eq(self.mark),
@@ -115,6 +119,11 @@ class CompletionQueue(wiring.Component):
             self.head_tag.eq(get["notes"].data[:16]),
             self.head_primary.eq(get["notes"].data[16]),
         ]
-        with m.If(self.settle):
-            m.d.comb += put["data"].addr.eq(self.head_at)
+        m.d.sync += [
+            late.eq(self.data),
+            writes_late.eq(self.push | self.settle),
+            late_at.eq(Mux(self.settle, self.head_at, self.tail_at)),
+            self.head_is_late.eq(self.settle | self.empty | (self.single & self.pop)),
+        ]
+        m.d.comb += self.late.eq(late)
         return m

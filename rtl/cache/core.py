@@ -45,6 +45,9 @@ present or not. What differs:
 - *A snoop of a line with a queued store* waits for its answer, and no further store to the set is performed meanwhile.
 """
 
+from functools import reduce
+from operator import or_
+
 from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -235,33 +238,30 @@ class DCacheCore(wiring.Component):
         h = add_head(m, u, snoop_writes=snoop_writes)
         lone = Signal()  # an access of the queue waits for no fill
         store_free, alias_clear, snoop_waits = Signal(init=1), Signal(init=1), Signal()
-        # --- words that were read: of each bank one way's, for the access in the second stage or for the write-back buffer
-        reads, reads_way = Signal(g.banks), Signal(g.ways)  # by the buffer, in the cycle before
-        reads_bank = Signal(max(g.bank_bits, 1))
-        # Nothing is performed while an uncached write waits; its word is added to what is read, which is nothing then.
-        found_ways = f.hits & ~wb.direct.valid.replicate(g.ways)
-        bank_words = [Signal(g.data_width, name=f"bank_word_{b}") for b in range(g.banks)]
+        # --- words that were read, for the load in the second stage and for the write-back buffer. A block RAM gives them late,
+        # so each selects for itself, and gets 0 where it reads nothing.
+        reads = [Signal(g.ways, name=f"buffer_ways_{b}") for b in range(g.banks)]  # by the buffer, in the cycle before
+        loaded = [Signal(g.data_width, name=f"loaded_{b}") for b in range(g.banks)]
+        buffered = []
         for b in range(g.banks):
-            chosen = Signal(g.ways, name=f"bank_ways_{b}")
-            m.d.comb += [
-                chosen.eq(Mux(reads[b], reads_way, found_ways)),
-                bank_words[b].eq(pick(chosen, [arrays.words[w][b] for w in range(g.ways)])),
-            ]
+            words, hit_ways = [arrays.words[w][b] for w in range(g.ways)], Signal(g.ways, name=f"load_ways_{b}")
+            m.d.comb += [hit_ways.eq(Mux(p.loads[b], f.hits, 0)), loaded[b].eq(pick(hit_ways, words))]
+            buffered.append(pick(reads[b], words))
         if not through:
-            m.d.comb += wb.read_data.eq(data.ArrayLayout(g.data_width, g.banks)(Cat(*bank_words))[reads_bank])
+            m.d.comb += wb.read_data.eq(reduce(or_, buffered))
         a = add_access(
             m,
             u,
             f,
             h,
-            bank_words=bank_words,
+            loaded=loaded,
             alone=lone,
             merges=snoop_writes,
             store_free=store_free,
             alias_clear=alias_clear,
             snoop_waits=snoop_waits,
         )
-        hand_over(
+        joins = hand_over(
             m,
             u,
             f,
@@ -286,15 +286,17 @@ class DCacheCore(wiring.Component):
             m.d.sync += lone.eq(0)
         with m.If(act.alone):
             m.d.sync += lone.eq(1)
-        with m.If(a.undecided):
-            m.d.sync += p.undecided.eq(1)
+        undecided = Signal(name="next_undecided")
+        m.d.comb += undecided.eq(a.undecided | (p.undecided & ~act.decided))
+        m.d.sync += [p.undecided.eq(undecided), p.holds.eq(undecided & ~joins)]
 
         # --- which fill slots the queue refers to
         for n in range(fills.count):
             youngest = Signal(range(queue.DEPTH), name=f"youngest_{n}")
             with m.If(fills.park[n]):
                 m.d.sync += youngest.eq(p.old_at)
-            m.d.comb += fills.release[n].eq(queue.pop & (youngest == queue.head_at))
+            # In the cycle after the pop, which is known late.
+            m.d.sync += fills.release[n].eq(queue.pop & (youngest == queue.head_at) & ~fills.park[n])
 
         # --- words are written at one place: a beat, else a store
         snoop_data = None
@@ -311,7 +313,7 @@ class DCacheCore(wiring.Component):
             m,
             Mux(writes_beat, beat.index, Mux(merge, t.index, p.index)),
             Mux(writes_beat, beat.word, p.word),
-            Mux(fills.lands & ~snoop_writes, beat.way, 0) | Mux(merge, t.hits, Mux(a.store_hit, f.hits, 0)),
+            Mux(fills.lands & ~snoop_writes, beat.way, 0) | Mux(merge, t.hits, Mux(a.stores, f.hits, 0)),
             Mux(writes_beat, beat.data, a.store_data),
             Mux(writes_beat, Const(-1, g.data_bytes), a.store_strb),
             snoop_data,
@@ -382,14 +384,11 @@ class DCacheCore(wiring.Component):
             read=read,
             store_now=store_now,
         )
-        m.d.sync += [
-            reads.eq(Cat(grant & (g.bank_of(read.word) == b) for b in range(g.banks))),
-            reads_way.eq(read.way),
-            reads_bank.eq(g.bank_of(read.word)),
-        ]
+        for b in range(g.banks):
+            m.d.sync += reads[b].eq(Mux(grant & (g.bank_of(read.word) == b), read.way, 0))
         if not through:
-            bad_words = Cat((bad & reads_way).any() for bad in arrays.bad_words)
-            m.d.comb += [wb.read_grant.eq(grant), wb.read_bad.eq((reads & bad_words).any())]
+            bad = Cat((bad & ways).any() for bad, ways in zip(arrays.bad_words, reads, strict=True))
+            m.d.comb += [wb.read_grant.eq(grant), wb.read_bad.eq(bad.any())]
 
         add_records(
             m,
@@ -408,7 +407,7 @@ class DCacheCore(wiring.Component):
                 failed_lookup=a.bad_tag | a.bad_word,
                 upset=act.upset,
                 upset_line=t.line,
-                loaded=a.word,
+                loaded=queue.data,
                 beat_data=beat.data,
                 head_data=queue.head_data,
                 uncached_start=uncached.start,

@@ -63,6 +63,7 @@ class FillUnit(wiring.Component):
     end : a fill whose beats have all come, ``valid slot line way`` (``slot`` one-hot, 0 if not ``valid``), until ``end_taken``;
         meanwhile a beat that is the last of its line waits on R.
     beat : the beat that is offered: ``valid slot word error data index way`` (fills only; ``slot`` and ``way`` one-hot).
+    asked, answers : slots and the number of a word; ``beat`` is that word of one of them, and not in error.
     hold : R is not taken in this cycle. taken : ``beat`` was. lands : its place is free, so it may be written; known earlier,
         and a beat that is written and not taken is offered again.
     finish, drop, use, park, release : per slot, one cycle each: the fill is over / must not be installed / somebody waited for
@@ -116,6 +117,8 @@ class FillUnit(wiring.Component):
                 "end": Out(data.StructLayout({"valid": 1, "slot": n, "line": g.line_bits, "way": g.ways})),
                 "end_taken": In(1),
                 "beat": Out(beat),
+                "asked": In(data.StructLayout({"slots": n, "word": g.word_bits})),
+                "answers": Out(1),
                 "hold": In(1),
                 "lands": Out(1),
                 "taken": Out(1),
@@ -243,7 +246,12 @@ class FillUnit(wiring.Component):
         ahead = Signal()  # of the words of the line that is replaced
         early = Signal()  # the end before has not been taken
         line = Signal(g.line_bits)
+        # Compared for either kind of beat before it is known which one comes.
+        by_demand, by_prefetch = Signal(), Signal()
         m.d.comb += [
+            by_demand.eq((demanded_slot & self.asked.slots).any() & (demanded.word == self.asked.word)),
+            by_prefetch.eq(self.asked.slots[last] & (prefetched.word == self.asked.word)),
+            self.answers.eq(beat.valid & ~beat.error & Mux(r.id[0], by_prefetch, by_demand)),
             ends.eq(self.r.valid & ~r.id.any() & r.last),
             coming.addr.eq(Mux(ends, get_at.following(), get_at.row)),
             beat.valid.eq(self.r.valid & ~r.id[1]),
@@ -271,12 +279,15 @@ class FillUnit(wiring.Component):
                 demanded.victim.eq(coming.data.victim),
                 demanded_slot.eq(1 << coming.data.slot),
             ]
-            with m.If(begins | ends):
-                m.d.sync += demanded.word.eq(coming.data.word)
+        # Whether the beat is taken is known last.
+        if_taken, if_not = Signal(g.word_bits), Signal(g.word_bits)
+        m.d.comb += [
+            if_not.eq(Mux(begins & ~ends, coming.data.word, demanded.word)),
+            if_taken.eq(Mux(r.id[0], if_not, Mux(r.last, coming.data.word, demanded.word + 1))),
+        ]
+        m.d.sync += demanded.word.eq(Mux(self.taken, if_taken, if_not))
         with m.If(self.taken & ~r.id[0]):
             m.d.sync += begins.eq(r.last)
-            with m.If(~r.last):
-                m.d.sync += demanded.word.eq(demanded.word + 1)
         with m.If(self.taken & ends):
             m.d.sync += get_at.row.eq(get_at.following())
         # A prefetch begins at its line's start, and so its number is 0 again at the end.
@@ -303,10 +314,7 @@ class FillUnit(wiring.Component):
                 m.d.sync += self.used[n].eq(1)
             with m.If(self.drop[n]):
                 m.d.sync += self.dropped[n].eq(1)
-            with m.If(self.release[n]):
-                m.d.sync += self.held[n].eq(0)
-            with m.If(self.park[n]):
-                m.d.sync += self.held[n].eq(1)
+            m.d.sync += self.held[n].eq((self.held[n] & ~self.release[n]) | self.park[n])
             with m.If(alloc.valid & self.alloc_slot[n]):
                 m.d.sync += [self.filling[n].eq(1), slot.line.eq(alloc.line), slot.way.eq(alloc.way)]
                 m.d.sync += [self.error[n].eq(0), self.dropped[n].eq(0), self.used[n].eq(0)]

@@ -88,7 +88,7 @@ def add_lookup(m: Module, u: Units, *, blocked: Sequence[Value]) -> Found:
     were_hit = Signal(g.ways, name="were_hit")
     # State bits do not matter to an access that joins a fill. (An agent's operation on a set has no tag to compare.)
     joins = f.same_line.any() & (p.op == AuxOp.NONE)
-    m.d.comb += [next_same.eq(third.index == next_index), flash.eq(third.op == AuxOp.FLASH)]
+    m.d.comb += [next_same.eq(third.index == next_index), flash.eq(third.flash)]
     m.d.sync += [
         was_slow.eq(next_same & third.slow),
         was_moving.eq(next_same & third.moves),
@@ -159,8 +159,8 @@ def hand_over(
     stored: Value,
     bad_tag: Value,
     bad_word: Value,
-) -> None:
-    """Drives the registers of the third stage.
+) -> Signal:
+    """Drives the registers of the third stage; returns whether an undecided access joins a fill.
 
     Parameters
     ----------
@@ -214,10 +214,13 @@ def hand_over(
         m.d.comb += chosen.eq(p.way)
     with m.Elif(p.op == AuxOp.EVICT_SET):
         m.d.comb += chosen.eq(lowest(f.dirty))
+    joined = Signal(name="joins_fill")
+    m.d.comb += joined.eq(undecided & ~refused & f.same_line.any())
     m.d.sync += [
         t.line.eq(p.line),
         t.word.eq(p.word),
         t.op.eq(p.op),
+        t.flash.eq(p.op == AuxOp.FLASH),
         t.who.eq(p.who),
         t.slot.eq(p.slot),
         t.slot_way.eq(p.slot_way),
@@ -237,14 +240,13 @@ def hand_over(
         t.unsure.eq(f.unsure & ~f.killed),
         t.bad_tag.eq(bad_tag),
         t.bad_word.eq(bad_word),
-        t.found.eq(found.any()),
-        t.found_dirty.eq((found & f.dirty).any()),
-        t.needs_entry.eq((found & f.dirty).any() & cleans),
+        t.found.eq(found),
+        t.cleans.eq(cleans),
         t.full.eq(f.valid.all()),
         t.again.eq(Mux(p.from_head, u.queue.head_slots, 0)),
         *[t.tags[w].eq(u.arrays.tags[w]) for w in ways],
         t.joins.eq(f.same_line),
-        t.joined.eq(undecided & ~refused & f.same_line.any()),
+        t.joined.eq(joined),
         t.wants.eq(misses & ~f.hit & ~f.unsure),
         t.acts.eq(acts),
         t.drops.eq(drops),
@@ -253,3 +255,4 @@ def hand_over(
     ]
     if u.through:
         m.d.sync += t.passes.eq(~f.hit & (old_stores | (follower & ~p.from_old)))
+    return joined

@@ -22,7 +22,7 @@ class Outgoing(wiring.Component):
 
     Members
     -------
-    space : free entries. occupied, lines : per entry.
+    space : free entries. room : it is not 0; known earlier. occupied, lines : per entry.
     done : in the cycle of the B handshake: ``valid index line error spoiled`` (index one-hot). failed_line : ``done.line``
         where it counts.
     direct, direct_rsp, direct_take : an uncached write ``addr size data strb``, and its answer ``valid resp``.
@@ -37,6 +37,7 @@ class Outgoing(wiring.Component):
             {
                 **members,
                 "space": Out(range(entries + 1), init=entries),
+                "room": Out(1),
                 "occupied": Out(entries),
                 "lines": Out(data.ArrayLayout(g.line_bits, entries)),
                 "done": Out(data.StructLayout(done)),

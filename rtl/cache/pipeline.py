@@ -37,12 +37,13 @@ class ThirdStage:
         self.dirties, self.passes = (Const(0), register("passes", 1)) if through else (self.stored, Const(0))
         self.undecided, self.head = register("undecided", 1), register("head", 1)
         self.slow, self.moves = register("slow", 1), register("moves", 1)
+        self.flash = register("flash", 1)  # every set is concerned
         self.refused, self.killed = register("refused", 1), register("killed", 1)
         self.hits, self.ways = register("hits", g.ways), register("ways", g.ways)  # ways: those that the operation concerns
         self.valid, self.dirty = register("valid", g.ways), register("dirty", g.ways)
         self.full = register("full", 1)  # all ways are valid
-        self.found, self.found_dirty = register("found", 1), register("found_dirty", 1)
-        self.needs_entry = register("needs_entry", 1)  # it is found dirty, and must be written back
+        self.found = register("found", g.ways)  # those that are there
+        self.cleans = register("cleans", 1)  # dirty lines are written back
         self.again = register("again", slots)  # the queue's head: the slot that it keeps if its line has left again
         self.tags = [register(f"tag_{w}", g.tag_bits) for w in range(g.ways)]
         self.joins = register("joins", slots)  # the fill of this line that is in flight
@@ -92,6 +93,7 @@ class Pipeline:
             Signal(g.word_bits, name="next_word"),
         )  # first stage
         self.we = Signal(name="we")  # of an access
+        self.loads = Signal(g.banks, name="loads")  # the bank that it reads, one-hot
         self.same_index = Signal(name="third_has_set")  # the third stage has the set of this one
         self.op = Signal(AuxOp, name="op")
         self.who = Signal(agents, name="who")
@@ -101,13 +103,18 @@ class Pipeline:
         # An agent's lookup that waits for the first stage
         self.held, self.held_line = Signal(name="held"), Signal(g.line_bits, name="held_line")
         self.held_op, self.held_who = Signal(AuxOp, name="held_op"), Signal(agents, name="held_who")
-        self.busy = Signal(name="busy")  # q waits for an uncached access
+        self.busy = Signal(name="busy")  # q waits for an uncached access, from now on
         self.waits = Signal(name="waits")  # q would be refused in this cycle, whatever its lookup finds
         self.ask_head = Signal(name="ask_head")  # the queue's head is to be looked up
         self.ask_old = Signal(name="ask_old")  # the undecided access is to be looked up
+        self.ask_again, self.next_ask_again = Signal(name="ask_again"), Signal(name="next_ask_again")  # either is
+        # What is asked for; registers, because the table of the queue is slow
+        self.redo_line, self.redo_word = Signal(g.line_bits, name="redo_line"), Signal(g.word_bits, name="redo_word")
+        self.redo_loads = Signal(name="redo_loads")
         self.head_granted, self.old_granted = Signal(name="head_granted"), Signal(name="old_granted")
-        # The newest access of the queue is undecided: it missed, and has no fill slot yet.
-        self.undecided = Signal(name="undecided")
+        # The newest access of the queue is undecided: it missed, and has no fill slot yet. It holds back the next one, unless it
+        # is known to join a fill of its line.
+        self.undecided, self.holds = Signal(name="undecided"), Signal(name="holds")
         self.old_line, self.old_word = Signal(g.line_bits, name="old_line"), Signal(g.word_bits, name="old_word")
         self.old_tag, self.old_at = Signal(16, name="old_tag"), Signal(range(CompletionQueue.DEPTH), name="old_at")
         self.old_stores = Signal(name="old_stores") if through else Const(0)  # it is a store (write-through)
@@ -144,12 +151,12 @@ def add_first_stage(
     turn, go, owed = Signal(name="aux_turn"), Signal(name="aux_go"), Signal(name="owed")  # the CPU has waited for an agent
     incoming = cpu.req.payload
 
-    replay, again = Signal(name="replay"), Signal(name="q_again")  # q wants to be looked up again; and nothing older
+    # q stands there for a lookup, and nothing older asks for one; and it needs another one than that in the second stage.
+    stays, again = Signal(name="q_stays"), Signal(name="q_again")
     cpu_wants, cpu_goes = Signal(name="cpu_wants"), Signal(name="cpu_goes")
     m.d.comb += [
-        replay.eq(p.q_valid & ~p.busy & (~p.from_q | p.waits)),
-        again.eq(replay & ~p.ask_head & ~p.ask_old),
-        cpu_wants.eq(cpu.req.valid | replay | p.ask_head | p.ask_old),
+        again.eq(stays & (~p.from_q | p.waits)),
+        cpu_wants.eq(cpu.req.valid | again | p.ask_again),
     ]
 
     # --- the agents
@@ -201,9 +208,9 @@ def add_first_stage(
         newest.eq(Cat(new[g.byte_bits : g.offset_bits], g.line_of(new), ~incoming.we)),
         other.eq(
             Mux(
-                p.ask_head,
-                Cat(queue.head.word, queue.head.line, ~queue.head.we),
-                Mux(p.ask_old, Cat(p.old_word, p.old_line, Const(0, 1)), newest),
+                p.ask_again,
+                Cat(p.redo_word, p.redo_line, p.redo_loads),
+                newest,
             )
         ),
         of_q.eq(Cat(q[g.byte_bits : g.offset_bits], g.line_of(q), ~p.q.we)),
@@ -220,11 +227,11 @@ def add_first_stage(
     m.d.comb += [
         conflict.eq(conflicts(other) & (cpu.req.valid | p.ask_head)),
         # An agent's turn is not looked at: the buffer may yield to a load that does not come yet.
-        yields.eq(conflict & ~waited & ~replay),
+        yields.eq(conflict & ~waited & ~again),
         grant.eq(read.valid & ~yields & ~(go & reads_line)),
         cpu_goes.eq(~turn & ~Mux(again, conflicts(of_q), conflict & ~yields)),
         # What the second stage does with q is known last.
-        cpu.req.ready.eq(~p.ask_head & ~p.ask_old & ~replay & ~turn & ~(waited & conflicts(newest)) & (~p.q_valid | p.q_goes)),
+        cpu.req.ready.eq(~p.ask_again & ~again & ~turn & ~(waited & conflicts(newest)) & (~p.q_valid | p.q_goes)),
         p.head_granted.eq(cpu_goes & p.ask_head),
         p.old_granted.eq(cpu_goes & p.ask_old & ~p.ask_head),
     ]
@@ -239,6 +246,9 @@ def add_first_stage(
             m.d.comb += snoops.eq(go & reads_line)
             here = Mux(snoops, g.set_of(aux_line), here)
         arrays.read_bank(m, bank, here, 1)
+        # (Nothing is read by an uncached access, nor taken behind it.)
+        loads = at.loads & (p.ask_again | ~(p.q_valid & p.q.uncached))
+        m.d.sync += p.loads[bank].eq(loads & (g.bank_of(word) == bank) & ~mine)
 
     # --- into the second stage
     accept = Signal(name="accept")
@@ -261,6 +271,7 @@ def add_first_stage(
         p.slot.eq(Mux(go, ending.slot, 0)),
         p.slot_way.eq(ending.way),
     ]
+    m.d.sync += stays.eq((accept | (p.q_valid & ~p.q_leaves & ~p.busy)) & ~p.next_ask_again)
     with m.If(p.q_leaves):
         m.d.sync += p.q_valid.eq(0)
     empty = incoming.we & ~incoming.strb.any() & g.in_window(incoming.addr)

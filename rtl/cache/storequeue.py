@@ -77,6 +77,7 @@ class StoreQueue(Outgoing):
             step(aw_at)
         with m.If(w_taken):
             step(w_at)
+        m.d.comb += self.room.eq(self.space != 0)
         m.d.sync += [
             self.space.eq(self.space + freed - push.valid),
             aw_left.eq(aw_left + push.valid - aw_taken),

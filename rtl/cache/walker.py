@@ -105,11 +105,13 @@ class MaintenanceWalker(wiring.Component):
         way_bits = (g.ways - 1).bit_length()
         place_bits = g.index_bits + way_bits
         at = Signal(max(g.line_bits + 1, place_bits))
-        ended = Signal()  # the last one has been granted
+        ended, next_ended = Signal(), Signal()  # the last one has been granted
         flight = add_flight(m, aux)
         stale = Signal(AUX_LATENCY)  # of those: behind one that must be repeated, and so will be repeated too
-        again, skip, final = Signal(), Signal(), Signal()
-        unaligned = Cat(at[: g.span_bits] | skip.replicate(g.span_bits), at[g.span_bits :])  # a row's last set is passed as one
+        again, skip, final, ends_row = Signal(), Signal(), Signal(), Signal()
+        low, high = at[: g.span_bits], at[g.span_bits :]
+        next_row = skip | low.all()  # ``skip`` passes the rest of a row at once
+        following = Cat(Mux(skip, 0, low + 1)[: len(low)], Mux(next_row, high + 1, high)[: len(high)])
         m.d.comb += [
             self.row.eq(at[g.span_bits : g.index_bits]),
             self.looks.eq(state.as_value()[1]),  # PLACES, and FLASH
@@ -117,42 +119,45 @@ class MaintenanceWalker(wiring.Component):
             again.eq(aux.retry & ~stale[-1]),
             # Lookups under way would have to be counted by rows when one is refused: there are none when a row is passed.
             skip.eq(in_places & self.dirty_only & ~self.stained & ~ended & ~flight.any()),
-            final.eq(Mux(state == State.LINES, at[: g.line_bits] == self.last, in_flash | unaligned[:place_bits].all())),
+            ends_row.eq(next_row & at[g.span_bits : place_bits].all()),
+            final.eq(Mux(state == State.LINES, at[: g.line_bits] == self.last, in_flash | ends_row)),
         ]
-        m.d.sync += stale.eq(Cat(aux.grant & again, stale[:-1] | again.replicate(AUX_LATENCY - 1)))
-        behind = Signal(range(max(AUX_LATENCY, 2)))
-        m.d.comb += behind.eq(sum(flight[:-1]))
-        # On by one, or back over the lookup that was refused and those behind it: -1 - behind.
-        step = Cat(Mux(again, ~behind, 1)[: len(behind)], again.replicate(len(at) - len(behind)))
+        next_stale = Cat(aux.grant & again, stale[:-1] | again.replicate(AUX_LATENCY - 1))
+        m.d.sync += stale.eq(next_stale)
+        been = [
+            Signal.like(at, name=f"been_{n}", reset_less=True) for n in range(AUX_LATENCY)
+        ]  # where it was in the cycles before
+        m.d.sync += [here.eq(there) for here, there in zip(been, [at, *been], strict=False)]
 
         # --- may it go on?
         waited = Signal(len(self.filling))  # fills that were in flight when an invalidating command came
         slow = Signal()  # the last visit found a dirty line to be written back
         pause = Signal(_DIRTY_PERIOD - 1 - AUX_LATENCY)
-        row_stained = Signal()  # in the cycle before: who asks must not depend on the search for a row
+        by_rows, next_by_rows = Signal(), Signal()  # only rows with a dirty line are looked up
         found_dirty, now_slow = Signal(), Signal()
         room, yields = Signal(), Signal()  # there is room in the buffer; the CPU comes first
+        may = Signal()  # it may go on: all that is known in the cycle before, because who asks must be known early
+        still = self.filling & Mux(idle, request.op[1].replicate(len(waited)), waited)
         m.d.comb += [
             found_dirty.eq(self.visited.dirty & cleans),
             now_slow.eq(Mux(flight[-1], found_dirty, slow)),
             aux.op.eq(state.as_value()[:2]),
             aux.line.eq(at),
-            aux.valid.eq(
-                walking
-                & ~ended
-                & ~maint.abort
-                & ~waited.any()
-                & ~stale.any()  # those still act, and could refuse the repeated one in their turn, for ever
-                & (in_flash | ((~cleans | (room & ~(self.cpu_wants & yields))) & (row_stained | ~(in_places & self.dirty_only))))
-            ),
-        ]
-        m.d.sync += [
-            # For the next cycle: who asks must be known early.
+            aux.valid.eq(walking & ~maint.abort & may),
             room.eq(Mux(now_slow, self.space > sum(flight) + aux.grant, self.space != 0)),
             yields.eq((now_slow & (flight[:-1].any() | aux.grant)) | (flight[-1] & found_dirty) | pause[:-1].any()),
-            row_stained.eq(self.stained & ~idle),
+        ]
+        m.d.sync += [
+            may.eq(
+                ~next_ended
+                & ~still.any()
+                & ~next_stale.any()  # those still act, and could refuse the repeated one in their turn, for ever
+                & (Mux(idle, ~request.op[0], ~cleans) | (room & ~(self.cpu_wants & yields)))
+                & ((self.stained & ~idle) | ~next_by_rows)
+            ),
+            by_rows.eq(next_by_rows),
             pause.eq(Cat(flight[-1] & found_dirty, pause)),
-            waited.eq(self.filling & Mux(idle, request.op[1].replicate(len(waited)), waited)),
+            waited.eq(still),
         ]
         with m.If(flight[-1]):
             m.d.sync += slow.eq(found_dirty)
@@ -162,12 +167,13 @@ class MaintenanceWalker(wiring.Component):
         m.d.comb += leaves.eq(
             (ended | maint.abort | (in_places & self.dirty_only & ~self.any_dirty)) & ~aux.valid & ~flight[:-1].any() & ~again
         )
+        in_rows = (request.all & (request.op != MaintOp.INVALIDATE)) | (request.many & ~request.op[1])
+        m.d.comb += next_by_rows.eq(Mux(idle, in_rows, by_rows & ~leaves))
         with m.If(idle | aux.grant | again | skip):
-            m.d.sync += at.eq(Mux(idle, g.line_of(request.first), (unaligned + step)[: len(at)]))
-        with m.If(aux.grant | skip):
-            m.d.sync += ended.eq(final)
-        with m.If(again | leaves | idle):
-            m.d.sync += ended.eq(0)
+            # On by one, or back to the lookup that was refused.
+            m.d.sync += at.eq(Mux(idle, g.line_of(request.first), Mux(again, been[-1], following)))
+        m.d.comb += next_ended.eq(~(again | leaves | idle) & Mux(aux.grant | skip, final, ended))
+        m.d.sync += ended.eq(next_ended)
         with m.If(walking & leaves):
             m.d.sync += state.eq(Mux(in_places & self.all & invalidates & ~maint.abort, State.FLASH, State.DRAIN))
 

@@ -43,14 +43,24 @@ class WordQueue(wiring.Component):
         m.submodules.memory = self._words
         write, read = self._words.write_port(), self._words.read_port(domain="comb")
         put_at, get_at = Ring(self._depth, name="put_at"), Ring(self._depth, name="get_at")
+        # A word is known late: it is written a cycle later, and may be the oldest one before it is.
+        late, late_at, writes, word_is_late = Signal.like(self.data, reset_less=True), Signal.like(put_at.row), Signal(), Signal()
+        runs_out = Signal()  # but for what is put in
         m.d.comb += [
-            write.addr.eq(put_at.row),
-            write.data.eq(self.data),
-            write.en.eq(self.put),
+            write.addr.eq(late_at),
+            write.data.eq(late),
+            write.en.eq(writes),
             read.addr.eq(get_at.row),
-            self.word.eq(read.data),
+            self.word.eq(Mux(word_is_late, late, read.data)),
+            runs_out.eq(self.take & (get_at.following() == put_at.row)),
         ]
-        m.d.sync += self.valid.eq(self.put | (self.valid & ~(self.take & (get_at.following() == put_at.row))))
+        m.d.sync += [
+            late.eq(self.data),
+            late_at.eq(put_at.row),
+            writes.eq(self.put),
+            word_is_late.eq(~self.valid | runs_out),
+            self.valid.eq(self.put | (self.valid & ~runs_out)),
+        ]
         with m.If(self.put):
             m.d.sync += put_at.row.eq(put_at.following())
         with m.If(self.take):

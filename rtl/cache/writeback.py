@@ -100,10 +100,14 @@ class WriteBackBuffer(Outgoing):
         for ring, steps in ((tail, push.valid), (read_at, all_read), (b_at, freed)):
             with m.If(steps):
                 m.d.sync += ring.row.eq(ring.following())
+        # All entries are occupied: who pushes asks for it, late, so it must be known at once.
+        full, push_only, free_only = Signal(), push.valid & ~freed, freed & ~push.valid
+        m.d.sync += full.eq((push_only & (tail.following() == b_at.row)) | (full & ~free_only))
         room = [
-            ~at_least(self.occupied, entries - n) & ~unsent[len(unsent) - 1 - n] & ~self.direct.valid for n in range(len(unsent))
+            ~(full if n == 0 else at_least(self.occupied, entries - n)) & ~unsent[len(unsent) - 1 - n] & ~self.direct.valid
+            for n in range(len(unsent))
         ]
-        m.d.comb += self.space.eq(0)
+        m.d.comb += [self.space.eq(0), self.room.eq(room[0])]
         for n, free in enumerate(room):
             with m.If(free):
                 m.d.comb += self.space.eq(n + 1)
