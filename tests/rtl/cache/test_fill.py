@@ -202,6 +202,34 @@ def test_a_beat_waits_for_the_words_of_the_line_that_it_replaces():
     run(testbench)
 
 
+def test_a_beat_answers_who_asked_for_its_word_and_its_slot():
+    """The demand fill's beat and the prefetch's, right and wrong words, slots and responses, in each cycle of a line."""
+
+    async def testbench(ctx, dut):
+        ctx.set(dut.ar.ready, 1)
+        slot = await allocate(ctx, dut, 5, word=6)
+        await allocate(ctx, dut, 6, prefetch=1)
+        await ctx.tick().repeat(2)
+        for ident, mine, first in ((0, slot, 6), (1, PREFETCH, 0)):
+            for n in range(8):
+                ctx.set(dut.r.valid, 1)
+                ctx.set(dut.r.payload, {"id": ident, "data": n, "resp": Resp.OKAY, "last": n == 7})
+                for slots in (mine, 0b11111 & ~mine, 0b11111):
+                    for word in range(8):
+                        ctx.set(dut.asked, {"slots": slots, "word": word})
+                        assert ctx.get(dut.answers) == (bool(slots & mine) and word == (first + n) % 8)
+                ctx.set(dut.asked.word, (first + n) % 8)
+                ctx.set(dut.r.payload.resp, Resp.SLVERR)
+                assert not ctx.get(dut.answers)
+                ctx.set(dut.r.payload, {"id": 3, "resp": Resp.OKAY})
+                assert not ctx.get(dut.answers)
+                ctx.set(dut.r.valid, 0)
+                assert not ctx.get(dut.answers)
+                await beat(ctx, dut, ident, n, last=n == 7)
+
+    run(testbench)
+
+
 def test_an_uncached_read_goes_when_no_line_waits_and_is_shown_one_cycle_later():
     async def testbench(ctx, dut):
         direct, p = dut.direct, dut.ar.payload

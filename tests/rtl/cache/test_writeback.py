@@ -31,6 +31,7 @@ class Bench:
         dut = self.dut
         for _ in range(count):
             word, data = None, 0
+            assert ctx.get(dut.room) == (ctx.get(dut.space) != 0)
             ctx.set(dut.read_grant, ctx.get(dut.read.valid))
             if ctx.get(dut.read.valid):
                 line, word = self.reading[ctx.get(dut.read.index)], ctx.get(dut.read.word)
