@@ -133,10 +133,11 @@ def test_a_missing_tool_is_one_line(monkeypatch):
 
 def test_the_designs_are_those_of_the_rows(monkeypatch):
     """32-bit, 4 KiB in 2 ways of 32-byte lines, no snooping; a 2x2 crossbar. Best of three seeds, area of the same netlist."""
-    sources = {}
+    sources, mappings = {}, []
 
     def netlist(source, top, family, options, mapping):
         sources[top] = source
+        mappings.append((top, bool(mapping)))
         return tools.Netlist(tools.ROOT, top, family, {"LUT4": 5}, [])
 
     monkeypatch.setattr(tools, "check_tools", lambda: None)
@@ -144,6 +145,8 @@ def test_the_designs_are_those_of_the_rows(monkeypatch):
     monkeypatch.setattr(tools, "route_ecp5", lambda netlist, seed: tools.Placed({}, 700, {1: 101.26, 2: 99.0, 3: 100.0}[seed]))
     metrics, report = synthesis(["fpga.dcache", "fpga.xbar.mhz"])
     assert [metric.name for metric in metrics] == ["fpga.dcache.lut4", "fpga.dcache.mhz", "fpga.xbar.mhz"]
+    assert mappings == [("dcache", True), ("dcache", False), ("xbar", False)]
+    assert list(report.seeds) == ["dcache", "dcache, usual mapping", "xbar"]
     assert report.values["fpga.dcache.lut4"] == 700 and report.values["fpga.dcache.mhz"] == 101.3
     wrapper = sources["dcache"][sources["dcache"].index("module dcache(") :]
     assert "input [31:0] s_axi_wdata" in wrapper and "snoop" not in wrapper
